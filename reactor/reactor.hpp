@@ -1,0 +1,199 @@
+// One thread's loop: it owns time, the ready queue and timers, and is the only caller of its Kernel. A turn is: resume
+// what is ready, run the turn-end hooks (this is where group commit and acknowledgements coalesce), then ask the kernel
+// once. Coroutines and callbacks run only inside a turn.
+//
+// Threads: everything here belongs to the thread that calls turn()/run(), except stop() and wake().
+#pragma once
+
+#include <atomic>
+#include <coroutine>
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "base/units.hpp"
+#include "reactor/frame_pool.hpp"
+#include "reactor/kernel.hpp"
+#include "reactor/random.hpp"
+#include "reactor/task.hpp"
+#include "reactor/timer.hpp"
+
+namespace millrace {
+
+/// Runs once at the end of each turn in which request() was called; hooks run in the order of their requests.
+class TurnHook {
+ public:
+  virtual void turn_ended() = 0;
+
+ protected:
+  ~TurnHook() = default;
+
+ private:
+  friend class Reactor;
+  bool requested_ = false;
+};
+
+struct ReactorStats {
+  std::uint64_t turns = 0;
+  std::uint64_t completions = 0;
+  Nanos longest_turn = 0;  // computing time of the longest turn since the start or the last reset, without the kernel's wait
+};
+
+class Reactor {
+ public:
+  explicit Reactor(Kernel& kernel);
+  ~Reactor();
+  Reactor(const Reactor&) = delete;
+  Reactor& operator=(const Reactor&) = delete;
+
+  Kernel& kernel() { return kernel_; }
+  Reactor& reactor() { return *this; }
+  FramePool& frame_pool() { return frame_pool_; }
+  Random& random() { return random_; }
+
+  /// Monotonic and wall time, constant within a turn.
+  Nanos now() const { return now_; }
+  Nanos wall_now() const { return wall_now_; }
+
+  /// Starts an operation; operation.on_complete is called in a later turn.
+  void submit(Operation& operation);
+  /// Starts a task nobody waits for; the reactor owns its frame until it ends. Errors it returns are dropped: handle them inside.
+  void spawn(Task<> task);
+  void make_ready(std::coroutine_handle<> handle) { ready_.push_back(handle); }
+
+  /// `timer.fire` is called in the first turn at or after `deadline` (now() clock). Arming an armed timer moves it.
+  void arm(Timer& timer, Nanos deadline);
+  void disarm(Timer& timer);
+
+  /// Asks for `hook.turn_ended()` at the end of this turn.
+  void request(TurnHook& hook);
+
+  /// One turn; waits in the kernel until `deadline` at the longest, and not at all while something is ready. Returns true
+  /// when anything happened.
+  bool turn(Nanos deadline);
+  /// Turns until stop().
+  void run();
+  /// Any thread, any time.
+  void stop();
+  /// When the earliest timer is due; wait_forever when none is armed.
+  Nanos next_deadline() const;
+  /// True when coroutines or hooks are waiting for the next turn.
+  bool has_ready() const { return !ready_.empty() || !hooks_.empty(); }
+  /// Operations the kernel has not completed for the last time.
+  std::uint64_t in_flight() const { return in_flight_; }
+
+  const ReactorStats& stats() const { return stats_; }
+  void reset_longest_turn() { stats_.longest_turn = 0; }
+
+ private:
+  friend struct detail::PromiseBase;
+  void refresh_time();
+  void run_ready();
+  void run_hooks();
+  void deliver(const Completion& completion);
+
+  Kernel& kernel_;
+  FramePool frame_pool_;
+  Random random_;
+  std::atomic<bool> stopping_{false};
+
+  Nanos now_ = 0;
+  Nanos wall_now_ = 0;
+  TimerHeap timers_;
+  std::deque<std::coroutine_handle<>> ready_;
+  std::vector<TurnHook*> hooks_;
+  std::vector<Completion> completions_;
+  std::vector<std::coroutine_handle<>> detached_;  // frames spawn() owns, destroyed with the reactor if still waiting
+  std::uint64_t in_flight_ = 0;
+  ReactorStats stats_;
+};
+
+/// Waits for one operation: `auto got = co_await Io(operation);` The Operation is named by the caller and outlives the wait.
+struct [[nodiscard]] Io {
+  explicit Io(Operation& operation) : operation_(operation) {}
+  bool await_ready() const noexcept { return false; }
+  template <class Promise>
+  void await_suspend(std::coroutine_handle<Promise> handle) noexcept {
+    handle_ = handle;
+    reactor_ = handle.promise().reactor;
+    operation_.context = this;
+    operation_.on_complete = [](Operation& self, const Completion& completion) {
+      auto& io = *static_cast<Io*>(self.context);
+      io.result_ = completion.result;
+      io.reactor_->make_ready(io.handle_);
+    };
+    reactor_->submit(operation_);
+  }
+  /// >= 0 as the operation says, or our Error.
+  Result<std::uint32_t> await_resume() const {
+    if (result_ < 0) return fail(error_from_errno(-result_));
+    return static_cast<std::uint32_t>(result_);
+  }
+
+ private:
+  Operation& operation_;
+  Reactor* reactor_ = nullptr;
+  std::coroutine_handle<> handle_{};
+  std::int32_t result_ = 0;
+};
+
+/// `co_await Yield{};` goes to the back of the ready queue, into the next turn: how long work is cut into steps.
+struct [[nodiscard]] Yield {
+  bool await_ready() const noexcept { return false; }
+  template <class Promise>
+  void await_suspend(std::coroutine_handle<Promise> handle) noexcept {
+    handle.promise().reactor->make_ready(handle);
+  }
+  void await_resume() const noexcept {}
+};
+
+/// A condition coroutines wait for: `co_await signal.wait();` Every notify() wakes all that wait then. Spurious wake-ups
+/// happen: re-check in a loop.
+class Signal {
+ public:
+  struct [[nodiscard]] Waiter {
+    Signal& signal;
+    bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    void await_suspend(std::coroutine_handle<Promise> handle) {
+      signal.reactor_ = handle.promise().reactor;
+      signal.waiting_.push_back(handle);
+    }
+    void await_resume() const noexcept {}
+  };
+  Waiter wait() { return Waiter{*this}; }
+  void notify() {
+    for (auto handle : waiting_) reactor_->make_ready(handle);
+    waiting_.clear();
+  }
+  bool has_waiters() const { return !waiting_.empty(); }
+
+ private:
+  Reactor* reactor_ = nullptr;
+  std::vector<std::coroutine_handle<>> waiting_;
+};
+
+/// `co_await Sleep(reactor, deadline);`
+class [[nodiscard]] Sleep {
+ public:
+  Sleep(Reactor& reactor, Nanos deadline) : reactor_(reactor), deadline_(deadline) {}
+  bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> handle) {
+    handle_ = handle;
+    timer_.context = this;
+    timer_.fire = [](Timer& self) {
+      auto& sleep = *static_cast<Sleep*>(self.context);
+      sleep.reactor_.make_ready(sleep.handle_);
+    };
+    reactor_.arm(timer_, deadline_);
+  }
+  void await_resume() const noexcept {}
+
+ private:
+  Reactor& reactor_;
+  Nanos deadline_;
+  Timer timer_;
+  std::coroutine_handle<> handle_{};
+};
+
+}  // namespace millrace
