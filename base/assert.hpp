@@ -9,8 +9,8 @@ namespace millrace {
 
 }  // namespace millrace
 
-#define MR_ASSERT(condition)                                                      \
-  do {                                                                            \
-    if (!(condition)) [[unlikely]]                                                \
-      ::millrace::assert_failed(#condition, __FILE__, __LINE__);                  \
+#define MR_ASSERT(condition)                                     \
+  do {                                                           \
+    if (!(condition)) [[unlikely]]                               \
+      ::millrace::assert_failed(#condition, __FILE__, __LINE__); \
   } while (false)

@@ -87,7 +87,8 @@ std::optional<Nanos> parse_time(std::string_view text) {
   if (text[at] == '.') {
     Nanos scale = nanos_per_second / 10;
     std::size_t first = ++at;
-    for (; at < text.size() && text[at] >= '0' && text[at] <= '9'; ++at, scale /= 10) fraction += (text[at] - '0') * scale;
+    for (; at < text.size() && text[at] >= '0' && text[at] <= '9'; ++at, scale /= 10)
+      fraction += (text[at] - '0') * scale;
     if (at == first) return std::nullopt;
   }
   auto zone = parse_zone(text.substr(at));
@@ -108,7 +109,8 @@ std::optional<std::int32_t> parse_day_offset(std::string_view text) {
 std::string format_day_offset(std::int32_t seconds) {
   std::array<char, 32> text{};
   std::int32_t magnitude = seconds < 0 ? -seconds : seconds;
-  std::snprintf(text.data(), text.size(), "%c%02d:%02d", seconds < 0 ? '-' : '+', magnitude / 3600, magnitude / 60 % 60);
+  std::snprintf(text.data(), text.size(), "%c%02d:%02d", seconds < 0 ? '-' : '+', magnitude / 3600,
+                magnitude / 60 % 60);
   return text.data();
 }
 

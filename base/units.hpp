@@ -17,14 +17,14 @@ struct Strong {
   constexpr Strong next(Rep count = 1) const { return Strong{static_cast<Rep>(value + count)}; }
 };
 
-using Offset = Strong<struct OffsetTag>;          // a record's dense number in its stream, from 0
-using Lsn = Strong<struct LsnTag>;                // a batch's dense number in its shard's log, from 1; 0 = before the first
-using StreamId = Strong<struct StreamIdTag>;      // XXH3-64 of the stream's name; 0 = the log itself (control batches)
-using RecordId = Strong<struct RecordIdTag>;      // a record's number within its stream's day, from 0
-using Epoch = Strong<struct EpochTag>;            // the term of one opening-for-writing; from 1
-using Chain = Strong<struct ChainTag>;            // running 64-bit hash over batch headers
-using ProducerId = Strong<struct ProducerIdTag>;  // 0 = no producer: no dedupe
-using Day = Strong<struct DayTag, std::uint32_t>; // days since 1970-01-01 in the log's fixed offset
+using Offset = Strong<struct OffsetTag>;      // a record's dense number in its stream, from 0
+using Lsn = Strong<struct LsnTag>;            // a batch's dense number in its shard's log, from 1; 0 = before the first
+using StreamId = Strong<struct StreamIdTag>;  // XXH3-64 of the stream's name; 0 = the log itself (control batches)
+using RecordId = Strong<struct RecordIdTag>;  // a record's number within its stream's day, from 0
+using Epoch = Strong<struct EpochTag>;        // the term of one opening-for-writing; from 1
+using Chain = Strong<struct ChainTag>;        // running 64-bit hash over batch headers
+using ProducerId = Strong<struct ProducerIdTag>;   // 0 = no producer: no dedupe
+using Day = Strong<struct DayTag, std::uint32_t>;  // days since 1970-01-01 in the log's fixed offset
 using ShardIndex = Strong<struct ShardTag, std::uint32_t>;
 
 using Nanos = std::int64_t;  // a duration or a point in time in nanoseconds; wall times count from the Unix epoch

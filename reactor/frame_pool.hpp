@@ -39,8 +39,14 @@ void release_frame(void* frame, std::size_t bytes);
 
 template <class T>
 FramePool* pool_of(T& first) {
-  if constexpr (requires { { first.frame_pool() } -> std::same_as<FramePool&>; }) return &first.frame_pool();
-  else if constexpr (requires { { first.reactor().frame_pool() } -> std::same_as<FramePool&>; }) return &first.reactor().frame_pool();
+  if constexpr (requires {
+                  { first.frame_pool() } -> std::same_as<FramePool&>;
+                })
+    return &first.frame_pool();
+  else if constexpr (requires {
+                       { first.reactor().frame_pool() } -> std::same_as<FramePool&>;
+                     })
+    return &first.reactor().frame_pool();
   else return nullptr;
 }
 

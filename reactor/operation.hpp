@@ -16,36 +16,36 @@ struct Operation;
 enum class OperationCode : std::uint8_t {
   nop,
   // Files. `descriptor` comes from open_file.
-  open_file,       // path, open_flags, mode                -> descriptor
-  close,           // descriptor                            -> 0 (also sockets)
-  read,            // descriptor, offset, data, length      -> bytes, may be short, 0 = end of file
-  write,           // + durable                             -> bytes, may be short
-  sync,            // descriptor, data_only                 -> 0
-  allocate,        // descriptor, offset, extent            -> 0: extents that read as zeros, file size covers them
-  write_zeroes,    // descriptor, offset, extent            -> 0, or -EOPNOTSUPP: write zeros by hand
-  truncate,        // descriptor, extent                    -> 0
-  stat_file,       // descriptor (or path if descriptor < 0), status -> 0
-  stat_filesystem, // path, filesystem                      -> 0
-  rename,          // path, path_to                         -> 0: replaces an existing target
-  unlink,          // path, flag remove_directory           -> 0
-  make_directory,  // path, mode                            -> 0
-  read_directory,  // path, entries                         -> count
-  lock,            // descriptor                            -> 0, or -EAGAIN: exclusive, never blocks, ends with the descriptor
+  open_file,        // path, open_flags, mode                -> descriptor
+  close,            // descriptor                            -> 0 (also sockets)
+  read,             // descriptor, offset, data, length      -> bytes, may be short, 0 = end of file
+  write,            // + durable                             -> bytes, may be short
+  sync,             // descriptor, data_only                 -> 0
+  allocate,         // descriptor, offset, extent            -> 0: extents that read as zeros, file size covers them
+  write_zeroes,     // descriptor, offset, extent            -> 0, or -EOPNOTSUPP: write zeros by hand
+  truncate,         // descriptor, extent                    -> 0
+  stat_file,        // descriptor (or path if descriptor < 0), status -> 0
+  stat_filesystem,  // path, filesystem                      -> 0
+  rename,           // path, path_to                         -> 0: replaces an existing target
+  unlink,           // path, flag remove_directory           -> 0
+  make_directory,   // path, mode                            -> 0
+  read_directory,   // path, entries                         -> count
+  lock,  // descriptor                            -> 0, or -EAGAIN: exclusive, never blocks, ends with the descriptor
   // Sockets.
-  listen,          // address, backlog in length            -> descriptor; the bound port is stored in address.port
-  accept,          // descriptor, multishot                 -> descriptor of a connection, TCP_NODELAY set
-  connect,         // address                               -> descriptor
-  receive,         // descriptor; data and length, or provided (+ multishot) -> bytes, 0 = end of stream
-  send,            // descriptor, data, length              -> bytes, short only when the connection is failing
-  shutdown,        // descriptor                            -> 0: both directions
-  cancel,          // target                                -> 0 found, -ENOENT not there, -EALREADY too late
+  listen,    // address, backlog in length            -> descriptor; the bound port is stored in address.port
+  accept,    // descriptor, multishot                 -> descriptor of a connection, TCP_NODELAY set
+  connect,   // address                               -> descriptor
+  receive,   // descriptor; data and length, or provided (+ multishot) -> bytes, 0 = end of stream
+  send,      // descriptor, data, length              -> bytes, short only when the connection is failing
+  shutdown,  // descriptor                            -> 0: both directions
+  cancel,    // target                                -> 0 found, -ENOENT not there, -EALREADY too late
 };
 
 enum OpenFlag : std::uint16_t {
   open_read = 1,
   open_write = 2,
   open_create = 4,
-  open_exclusive = 8,   // with create: fail with -EEXIST
+  open_exclusive = 8,  // with create: fail with -EEXIST
   open_truncate = 16,
   open_direct = 32,     // O_DIRECT; -EINVAL where the filesystem has none
   open_directory = 64,  // for sync of a directory
@@ -96,7 +96,7 @@ struct Operation {
   bool durable = false;    // write: RWF_DSYNC, on the device before it completes
   bool data_only = false;  // sync: fdatasync
   bool multishot = false;
-  bool provided = false;   // receive into kernel-chosen memory
+  bool provided = false;  // receive into kernel-chosen memory
   bool remove_directory = false;
   std::uint16_t open_flags = 0;
   std::uint32_t mode = 0;

@@ -34,7 +34,9 @@ class Random {
     return result;
   }
   /// Uniform in [0, bound); bound > 0.
-  std::uint64_t below(std::uint64_t bound) { return static_cast<std::uint64_t>((static_cast<Wide>(next()) * bound) >> 64); }
+  std::uint64_t below(std::uint64_t bound) {
+    return static_cast<std::uint64_t>((static_cast<Wide>(next()) * bound) >> 64);
+  }
   /// True with probability `per_mille` / 1000.
   bool chance(std::uint64_t per_mille) { return below(1000) < per_mille; }
   Id128 id128() { return Id128{next(), next()}; }

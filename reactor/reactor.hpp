@@ -36,7 +36,8 @@ class TurnHook {
 struct ReactorStats {
   std::uint64_t turns = 0;
   std::uint64_t completions = 0;
-  Nanos longest_turn = 0;  // computing time of the longest turn since the start or the last reset, without the kernel's wait
+  Nanos longest_turn =
+      0;  // computing time of the longest turn since the start or the last reset, without the kernel's wait
 };
 
 class Reactor {

@@ -29,9 +29,9 @@ namespace detail {
 void make_ready(Reactor& reactor, std::coroutine_handle<> handle);
 
 struct PromiseBase : PooledFrame {
-  Reactor* reactor = nullptr;         // set by Reactor::spawn, handed down by co_await
-  std::coroutine_handle<> parent{};   // who waits for this task; none = detached or not yet awaited
-  bool detached = false;              // the reactor destroys the frame when it ends
+  Reactor* reactor = nullptr;        // set by Reactor::spawn, handed down by co_await
+  std::coroutine_handle<> parent{};  // who waits for this task; none = detached or not yet awaited
+  bool detached = false;             // the reactor destroys the frame when it ends
 
   std::suspend_always initial_suspend() noexcept { return {}; }
   struct Final {
