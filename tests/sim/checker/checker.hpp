@@ -55,9 +55,10 @@ struct History {
   std::vector<Answer> answers;
   std::vector<Read> reads;
   std::vector<LossNotice> losses;
-  bool damage_injected = false;     // bit rot, lost, misdirected writes or lying flushes: acknowledged bytes may be gone, but then reported
-  bool retention_ran = false;       // the oldest records may be gone
-  bool reads_complete = false;      // the last reader read every stream from earliest to its end after the last fault
+  bool damage_injected =
+      false;  // bit rot, lost, misdirected writes or lying flushes: acknowledged bytes may be gone, but then reported
+  bool retention_ran = false;   // the oldest records may be gone
+  bool reads_complete = false;  // the last reader read every stream from earliest to its end after the last fault
 };
 
 struct Report {

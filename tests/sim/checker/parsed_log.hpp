@@ -43,9 +43,9 @@ struct Batch {
   std::uint64_t sequence = 0;
   std::array<std::uint64_t, 2> body_hash{};
   Bytes body;
-  std::uint32_t segment = 0;    // number in its day
-  std::uint64_t position = 0;   // file offset of the batch header
-  std::uint64_t epoch = 0;      // of the group or slot that holds it
+  std::uint32_t segment = 0;   // number in its day
+  std::uint64_t position = 0;  // file offset of the batch header
+  std::uint64_t epoch = 0;     // of the group or slot that holds it
   bool in_tail = false;
 };
 
@@ -76,8 +76,8 @@ struct ParsedLog {
 };
 
 struct Options {
-  bool torn_end_allowed = false;  // the directory was not opened since the crash
-  bool damage_expected = false;   // bytes were damaged on purpose: holes are reported, not violations
+  bool torn_end_allowed = false;    // the directory was not opened since the crash
+  bool damage_expected = false;     // bytes were damaged on purpose: holes are reported, not violations
   bool first_days_dropped = false;  // retention ran: the log need not begin at lsn 1
 };
 
