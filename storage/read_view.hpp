@@ -1,0 +1,163 @@
+// What a log tells its readers: which segments there are, what is durable, what is lost. The log owns one ReadView, calls the
+// functions of its first half as things happen, and every Reader of the shard looks at it. Behind it stand the tail cache, the
+// runs in memory and the index; closing a segment starts the writing of its run in the background.
+//
+// Thread: the shard's. Nothing the log calls here blocks or fails: index and state file are derivable, so an I/O error on
+// them is counted, said in stats, and made good later.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/bytes.hpp"
+#include "base/result.hpp"
+#include "base/time.hpp"
+#include "base/units.hpp"
+#include "protocol/batch.hpp"
+#include "reactor/reactor.hpp"
+#include "reactor/task.hpp"
+#include "storage/index.hpp"
+#include "storage/index_run.hpp"
+#include "storage/place.hpp"
+#include "storage/tail_cache.hpp"
+
+namespace millrace {
+
+struct ReadViewOptions {
+  std::string shard_directory;
+  Id128 log_id{};
+  ShardIndex shard{};
+  std::int32_t day_offset_seconds = 0;
+  bool buffered = false;
+  bool write_index = true;  // false: a directory that is not ours to write; what the index lacks is derived in memory
+  TailCacheOptions tail;
+};
+
+/// What a stream's owner knows of it, appended batches included.
+struct StreamBounds {
+  bool known = false;
+  Offset first_kept{};  // by trim; retention may have moved the first readable one further
+  Offset next{};
+};
+
+/// The tables behind the log, as far as readers ask.
+class StreamSource {
+ public:
+  virtual StreamBounds stream_bounds(StreamId stream) const = 0;
+
+ protected:
+  ~StreamSource() = default;
+};
+
+/// What stands in the log when readers are let in: the outcome of an opening.
+struct ViewStart {
+  SegmentKey first_kept{};  // the oldest segment there is
+  bool has_open = false;    // false: the log's next batch begins a segment
+  SegmentFacts open;        // the segment that takes appends
+  Lsn next_lsn{1};
+  Day finished{};  // the last day that is complete; 0 = none
+};
+
+/// Batches [first, end) that were durable and are gone.
+struct LostLsns {
+  Lsn first{};
+  Lsn end{};
+};
+
+class ReadView {
+ public:
+  /// `streams` outlives the view. Takes its memory here.
+  ReadView(Reactor& reactor, ReadViewOptions options, const StreamSource& streams);
+  ~ReadView();
+  ReadView(const ReadView&) = delete;
+  ReadView& operator=(const ReadView&) = delete;
+  Reactor& reactor() { return reactor_; }
+
+  // ---- What the log tells. ----
+
+  /// Before any other call, and again after a reopening: what was known is dropped, readers go on where they stood. Then
+  /// recovered() for each batch of the open segment, in order, then ready().
+  void begin(const ViewStart& start);
+  /// A batch that recovery found in the open segment. `bytes` empty: it is in the segment file; else (taken from the tail) it is
+  /// kept in the cache until it moved.
+  void recovered(const BatchHeader& header, std::uint64_t position, Bytes bytes);
+  /// Everything before `durable` may be read.
+  void ready(Lsn durable);
+
+  /// A new segment takes the batches from now on. The one before was closed.
+  void segment_begun(const SegmentFacts& segment);
+  /// A batch got its position. `batch` = header, body and padding, complete.
+  void appended(const BatchHeader& header, Bytes batch, std::uint64_t position);
+  /// The open segment's file holds, durably, everything before this file position.
+  void moved_to_segment(std::uint64_t end);
+  void durable_moved(Lsn durable);
+  /// No more batches come to the open segment: its run is sorted and written in the background, `capture` (owned from here
+  /// on) gives its state rows. Until then the run is served from memory. All of the segment's bytes are in its file, durably.
+  void segment_closed(std::unique_ptr<StateCapture> capture);
+  /// The day's seal is durable and its last segment closed; the day table is appended to its index.
+  void day_finished(Day day);
+  /// Every segment before `first` is going away: no reader begins to read there any more.
+  void drop_before(SegmentKey first);
+  void lost(LostLsns range);
+  /// The log failed: readers get not_ready until ready() is called again; nothing that is not durable is readable.
+  void failed();
+  /// Nothing new is accepted; waiting readers get `closed`. Ends when the background writing has.
+  Task<> stop();
+
+  /// True while a reader reads in a segment before `key`, for segment_pin_max at most: not to be reused yet.
+  bool pinned_before(SegmentKey key) const;
+  /// Runs that are closed and not in the index file yet; the log holds the next segment's close back beyond runs_behind_max.
+  std::size_t runs_behind() const { return closing_.size(); }
+
+  // ---- What readers ask. ----
+
+  const ViewStart& start() const { return start_; }
+  bool serving() const { return serving_; }
+  Lsn durable() const { return durable_; }
+  Lsn appended_end() const { return appended_; }
+  Day finished() const { return finished_; }
+  SegmentKey first_kept() const { return first_kept_; }
+  /// How far the open segment's file can be read.
+  std::uint64_t open_readable() const { return open_readable_; }
+  TailCache& tail() { return tail_; }
+  Index& index() { return *index_; }
+  const std::vector<LostLsns>& losses() const { return losses_; }
+  const StreamSource& streams() const { return streams_; }
+  const ReadViewOptions& options() const { return options_; }
+  /// Wakes at every move of durable(), at ready(), failed(), stop() and at the end of a day.
+  Signal& moved() { return moved_; }
+  IndexStats index_stats() const;
+
+ private:
+  friend class Reader;
+  struct ClosingRun;
+
+  Reactor& reactor_;
+  ReadViewOptions options_;
+  const StreamSource& streams_;
+
+  TailCache tail_;
+  std::unique_ptr<Index> index_;
+  std::unique_ptr<OpenRun> open_;
+  std::vector<std::unique_ptr<ClosingRun>> closing_;  // oldest first
+  ViewStart start_;
+  bool serving_ = false;
+  bool stopping_ = false;
+  Lsn durable_{1};
+  Lsn appended_{1};
+  Day finished_{};
+  SegmentKey first_kept_{};
+  std::uint64_t open_readable_ = 0;
+  std::vector<LostLsns> losses_;
+  Signal moved_;
+};
+
+/// Closed runs that may wait for the index file before closing another segment has to wait.
+inline constexpr std::size_t runs_behind_max = 4;
+/// How long one read of a reader may keep a segment from being reused.
+inline constexpr Nanos segment_pin_max = 10 * nanos_per_second;
+
+}  // namespace millrace
