@@ -25,13 +25,12 @@ CODE_WORDS = [
     (r"\bstd::(?:exit|quick_exit|terminate)\b|(?<![\w:.>])exit\s*\(", SHARD_CODE, "return a Result; only main ends the program"),
     (r"\(\{", None, "a statement expression breaks co_await on g++ 12; write a function"),
     (r"\b[Tt]opics?\b", None, "stream"),
-    (r"\bstd::function\b", ("reactor/", "storage/", "protocol/"), "a function pointer and a context, or an interface"),
 ]
 # In every text file, comments too.
 TEXT_WORDS = [
     (r"\b(?:FIX" r"ME|TO" r"DO|X{3}|HA" r"CK)\b", "finish it, or write the limit into docs/limits.md"),
     (r"(?<![\w.])/(?:wor" r"k|hom" r"e|roo" r"t|Users)/[\w.-]+", "a path of one machine; use a path relative to the tree"),
-    (r"(?i)\b(?:co-)?autho" r"red[- ]by\b|@auth" r"or\b|\bwrit" r"ten by\b|\bcrea" r"ted by (?!the |a |an )", "the history knows who; the text need not"),
+    (r"(?i)\b(?:co-)?autho" r"red[- ]by\b|@auth" r"or\b|\bwrit" r"ten by\b", "the history knows who; the text need not"),
 ]
 TEXT_EXEMPT = re.compile(r"^examples/data/")
 
@@ -65,7 +64,7 @@ PLANTED = {
             "thread_local int x;", "std::mutex mutex_;", "int x = rand();", "assert(x);", "#include <cassert>",
             "std::cout << 1;", "std::endl", "std::regex r;", "volatile int x;", "sprintf(a, b);", "std::stoi(x);",
             "auto x = *reinterpret_cast<const std::uint32_t*>(p);", "const_cast<int&>(x)", "std::exit(1);",
-            "int y = ({ 1; });", "int topic;", "std::function<void()> f;")],
+            "int y = ({ 1; });", "int topic;")],
         "good": [{"storage/a.cpp": "// std::mutex would be wrong here: rand()\nMR_ASSERT(x); static_assert(y); operand(z);\n"},
                  {"cli/a.cpp": "std::cout << x; std::exit(1);\n"}],
     },
