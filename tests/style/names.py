@@ -48,7 +48,32 @@ def built(files):
             yield Violation(path, 1, "no meson.build names this file")
 
 
-RULES = [file_names, type_names, built]
+MUTANT = re.compile(r'\bmutant\("(\w*)"\)')
+
+
+def mutants(files):
+    """The deliberate bugs in the code are those that tests/sim/mutants.txt describes, each once at least."""
+    listed = {}
+    for number, line in enumerate(files.get("tests/sim/mutants.txt", "").splitlines(), 1):
+        words = line.split()
+        if not words or line.startswith("#"):
+            continue
+        listed[words[0]] = number
+        if len(words) < 3:
+            yield Violation("tests/sim/mutants.txt", number, f"{words[0]} has no description")
+    used = set()
+    for path, text in cpp_files(files).items():
+        if path == "base/mutant.hpp":
+            continue
+        for match in MUTANT.finditer(text):
+            used.add(match.group(1))
+            if match.group(1) not in listed:
+                yield Violation(path, line_at(text, match.start()), f"mutant {match.group(1)} is not in tests/sim/mutants.txt")
+    for name in sorted(set(listed) - used):
+        yield Violation("tests/sim/mutants.txt", listed[name], f"no code has the mutant {name}")
+
+
+RULES = [file_names, type_names, built, mutants]
 
 PLANTED = {
     "file_names": {
@@ -58,6 +83,11 @@ PLANTED = {
     "type_names": {
         "bad": [{"base/a.hpp": "struct my_thing {\n};\n"}, {"base/a.hpp": "enum class color : int { red };\n"}],
         "good": [{"base/a.hpp": "struct MyThing {\n  struct promise_type : X {\n};\n};\nstruct stat info;\nclass Forward;\n"}],
+    },
+    "mutants": {
+        "bad": [{"storage/a.cpp": 'if constexpr (mutant("torn")) x();\n'}, {"tests/sim/mutants.txt": "torn  writes half of it\n"},
+                {"storage/a.cpp": 'mutant("torn")', "tests/sim/mutants.txt": "torn\n"}],
+        "good": [{"storage/a.cpp": 'mutant("torn")', "tests/sim/mutants.txt": "# name  what it does\ntorn  writes half of it\n"}],
     },
     "built": {
         "bad": [{"base/a.cpp": "", "base/meson.build": "static_library('base', 'b.cpp', 'xa.cpp')\n"}],
