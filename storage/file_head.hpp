@@ -4,6 +4,7 @@
 // and then nothing of it may be touched.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
