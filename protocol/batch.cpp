@@ -1,6 +1,6 @@
 #include "protocol/batch.hpp"
 
-#include "protocol/batch_generated_warnings_off.hpp"
+#include "base/hash.hpp"
 
 namespace millrace {
 
@@ -29,7 +29,8 @@ Result<BatchHeader> read_batch_header(Bytes bytes) {
   if (header.kind > BatchKind::trim || header.codec != 0 || header.flags != 0) return fail(Error::corrupt);
   if (!all_zero(as_bytes(header.reserved, sizeof(header.reserved)))) return fail(Error::corrupt);
   // body_bytes alone first, so that the span cannot wrap.
-  if (header.body_bytes > batch_bytes_max || batch_span(header.body_bytes) > batch_bytes_max) return fail(Error::corrupt);
+  if (header.body_bytes > batch_bytes_max || batch_span(header.body_bytes) > batch_bytes_max)
+    return fail(Error::corrupt);
   if (header.record_count > batch_records_max || header.raw_bytes != header.body_bytes) return fail(Error::corrupt);
   bool is_data = header.kind == BatchKind::data;
   if (is_data != (header.stream_id != 0) || is_data != (header.record_count != 0)) return fail(Error::corrupt);

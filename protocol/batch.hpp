@@ -24,8 +24,8 @@ enum class BatchKind : std::uint8_t {
   trim = 5,       // a stream's first readable offset moves, on every node
 };
 
-inline constexpr std::uint32_t batch_magic = 0x3142524d;  // "MRB1"
-inline constexpr std::uint32_t batch_bytes_max = 8 * MiB; // header and body
+inline constexpr std::uint32_t batch_magic = 0x3142524d;   // "MRB1"
+inline constexpr std::uint32_t batch_bytes_max = 8 * MiB;  // header and body
 inline constexpr std::uint32_t batch_records_max = 1u << 20;
 inline constexpr std::size_t batch_align = 16;
 
@@ -33,25 +33,25 @@ inline constexpr std::size_t batch_align = 16;
 struct BatchHeader {
   std::uint32_t magic = batch_magic;
   BatchKind kind = BatchKind::data;
-  std::uint8_t codec = 0;             // 0 = none
+  std::uint8_t codec = 0;  // 0 = none
   std::uint16_t flags = 0;
-  std::uint64_t checksum = 0;         // XXH3-64 of the 192 bytes with this field zero
-  Hash128 body_hash;                  // XXH3-128 of the body, by the producer
-  std::uint64_t chain = 0;            // leader: XXH3-64 of the header with checksum and chain zero, seeded with the chain before
-  std::uint64_t lsn = 0;              // leader
-  std::uint64_t stream_id = 0;        // 0 in control batches
-  std::uint64_t first_offset = 0;     // leader
-  std::uint64_t first_id = 0;         // leader: number of the first record within the stream's day
+  std::uint64_t checksum = 0;  // XXH3-64 of the 192 bytes with this field zero
+  Hash128 body_hash;           // XXH3-128 of the body, by the producer
+  std::uint64_t chain = 0;  // leader: XXH3-64 of the header with checksum and chain zero, seeded with the chain before
+  std::uint64_t lsn = 0;    // leader
+  std::uint64_t stream_id = 0;     // 0 in control batches
+  std::uint64_t first_offset = 0;  // leader
+  std::uint64_t first_id = 0;      // leader: number of the first record within the stream's day
   std::uint32_t record_count = 0;
-  std::uint32_t body_bytes = 0;       // without padding
-  std::int64_t leader_time = 0;       // leader: ns since 1970, never falls within a log
-  std::int64_t event_time_min = 0;    // over the records
+  std::uint32_t body_bytes = 0;     // without padding
+  std::int64_t leader_time = 0;     // leader: ns since 1970, never falls within a log
+  std::int64_t event_time_min = 0;  // over the records
   std::int64_t event_time_max = 0;
-  std::uint64_t producer_id = 0;      // 0 = none: no dedupe
+  std::uint64_t producer_id = 0;  // 0 = none: no dedupe
   std::uint32_t producer_epoch = 0;
-  std::uint32_t day = 0;              // leader: days since 1970
-  std::uint64_t producer_sequence = 0;// dense per (producer, stream), from 0
-  std::uint64_t raw_bytes = 0;        // length of the body without codec; = body_bytes for codec 0
+  std::uint32_t day = 0;                // leader: days since 1970
+  std::uint64_t producer_sequence = 0;  // dense per (producer, stream), from 0
+  std::uint64_t raw_bytes = 0;          // length of the body without codec; = body_bytes for codec 0
   std::uint64_t reserved[7] = {};
 };
 static_assert(sizeof(BatchHeader) == 192 && std::is_trivially_copyable_v<BatchHeader>);
@@ -59,7 +59,9 @@ static_assert(sizeof(BatchHeader) == 192 && std::is_trivially_copyable_v<BatchHe
 inline constexpr std::size_t batch_header_bytes = sizeof(BatchHeader);
 
 /// Bytes a batch takes in a group, an append or a read: header, body, zeros to 16.
-constexpr std::size_t batch_span(std::uint32_t body_bytes) { return align_up(batch_header_bytes + body_bytes, batch_align); }
+constexpr std::size_t batch_span(std::uint32_t body_bytes) {
+  return align_up(batch_header_bytes + body_bytes, batch_align);
+}
 
 /// The checksum `header` should carry.
 std::uint64_t header_checksum(const BatchHeader& header);

@@ -16,15 +16,15 @@
 namespace millrace {
 
 /// Longest name of a stream, in bytes.
-inline constexpr std::size_t stream_name_bytes_max = 1024;
+inline constexpr std::size_t stream_name_bytes_max = 255;
 
 enum class CatalogueTag : std::uint8_t { stream = 1, producer = 2 };
 
 struct CatalogueEntry {
   CatalogueTag tag{};
-  StreamId stream_id{};       // stream
-  std::string_view name;      // stream
-  ProducerId producer_id{};   // producer
+  StreamId stream_id{};      // stream
+  std::string_view name;     // stream
+  ProducerId producer_id{};  // producer
   std::uint32_t producer_epoch = 0;
 };
 

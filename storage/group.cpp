@@ -14,7 +14,8 @@ std::uint64_t checksum_of(GroupHeader header) {
 }  // namespace
 
 void seal_group_header(GroupHeader& header) {
-  MR_ASSERT(header.batches > 0 && is_aligned(header.length, batch_align) && is_aligned(header.file_offset, block_bytes));
+  MR_ASSERT(header.batches > 0 && is_aligned(header.length, batch_align) &&
+            is_aligned(header.file_offset, block_bytes));
   header.checksum = checksum_of(header);
 }
 
@@ -24,7 +25,8 @@ Result<GroupHeader> read_group_header(Bytes bytes, std::uint64_t file_offset) {
   if (header.checksum != checksum_of(header) || header.file_offset != file_offset) return fail(Error::corrupt);
   if (!all_zero(as_bytes(header.reserved, sizeof(header.reserved)))) return fail(Error::corrupt);
   std::uint64_t least = group_header_bytes + std::uint64_t{header.batches} * batch_header_bytes;
-  if (header.batches == 0 || header.length < least || !is_aligned(header.length, batch_align)) return fail(Error::corrupt);
+  if (header.batches == 0 || header.length < least || !is_aligned(header.length, batch_align))
+    return fail(Error::corrupt);
   if (header.length > (header.batches == 1 ? group_span_max : group_bytes_max)) return fail(Error::corrupt);
   if (header.first_lsn.value == 0) return fail(Error::corrupt);
   return header;

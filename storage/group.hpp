@@ -15,7 +15,8 @@ inline constexpr std::size_t group_header_bytes = 128;
 /// A group is at most this long, or holds exactly one batch.
 inline constexpr std::uint64_t group_bytes_max = 1 * MiB;
 /// What the longest group takes in a file: one largest batch, padded.
-inline constexpr std::uint64_t group_span_max = align_up(group_header_bytes + batch_bytes_max + batch_align, block_bytes);
+inline constexpr std::uint64_t group_span_max =
+    align_up(group_header_bytes + batch_bytes_max + batch_align, block_bytes);
 
 struct GroupHeader {
   std::uint32_t magic = group_magic;

@@ -102,8 +102,8 @@ Result<> read_window(StateRow& row, Bytes rest) {
 
 void write_row(std::vector<std::byte>& target, const StreamRow& row) {
   MR_ASSERT(!row.name.empty() && row.name.size() <= stream_name_bytes_max);
-  StreamFields fields{row.id,  row.next_offset, row.next_id,
-                      row.day, static_cast<std::uint32_t>(row.name.size()), row.first_kept};
+  StreamFields fields{row.id,        row.next_offset, row.next_id, row.day, static_cast<std::uint32_t>(row.name.size()),
+                      row.first_kept};
   append(target, StateTag::stream, fields, bytes_of(row.name));
 }
 
@@ -119,8 +119,11 @@ void write_row(std::vector<std::byte>& target, const ProducerRow& row) {
 
 void write_row(std::vector<std::byte>& target, const LogRow& row) {
   append(target, StateTag::log,
-         LogFields{.next_lsn = row.next_lsn, .chain = row.chain, .last_leader_time = row.last_leader_time,
-                   .day = row.day, .epoch = row.epoch});
+         LogFields{.next_lsn = row.next_lsn,
+                   .chain = row.chain,
+                   .last_leader_time = row.last_leader_time,
+                   .day = row.day,
+                   .epoch = row.epoch});
 }
 
 Result<> StateRowReader::read_fields(StateRow& row, Bytes rest) const {

@@ -27,10 +27,12 @@ Result<TailHeader> read_tail_header(Bytes block, OpenFor purpose) {
 void write_tail_header(TailHeader& header, MutableBytes block) { write_block(header, block); }
 
 Result<TailSlot> read_tail_slot(Bytes bytes) {
-  if (bytes.size() < tail_slot_header_bytes || load<std::uint32_t>(bytes) != tail_slot_magic) return fail(Error::corrupt);
+  if (bytes.size() < tail_slot_header_bytes || load<std::uint32_t>(bytes) != tail_slot_magic)
+    return fail(Error::corrupt);
   auto slot = load<TailSlot>(bytes);
   if (slot.length > bytes.size() - tail_slot_header_bytes) return fail(Error::corrupt);
-  if (slot.checksum != checksum_of(slot, bytes.subspan(tail_slot_header_bytes, slot.length))) return fail(Error::corrupt);
+  if (slot.checksum != checksum_of(slot, bytes.subspan(tail_slot_header_bytes, slot.length)))
+    return fail(Error::corrupt);
   if (slot.number == 0 || !all_zero(as_bytes(slot.reserved, sizeof(slot.reserved)))) return fail(Error::corrupt);
   return slot;
 }
