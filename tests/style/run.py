@@ -12,6 +12,7 @@ import sys
 import tempfile
 
 import coroutines
+import counting
 import headers
 import layers
 import names
@@ -47,7 +48,7 @@ def main():
     parser.add_argument("--build")
     arguments = parser.parse_args()
     files = tree.load(ROOT)
-    passed = []
+    passed = [report("counting", list(counting.problems()))]
     for module in MODULES:
         for rule in module.RULES:
             passed.append(report(rule.__name__ + "_is_alive", self_test(module, rule)))
