@@ -82,4 +82,14 @@ Result<std::optional<Frame>> FrameParser::assemble(Bytes& input) {
   return std::optional<Frame>(Frame{header_, body.first(header_.body_bytes)});
 }
 
+MutableBytes FrameParser::missing() {
+  if (failed_ || handed_out_ || body_.empty()) return {};
+  return body_.subspan(filled_ - frame_header_bytes, frame_span(header_.body_bytes) - filled_);
+}
+
+void FrameParser::received(std::size_t bytes) {
+  MR_ASSERT(bytes <= missing().size());
+  filled_ += bytes;
+}
+
 }  // namespace millrace

@@ -47,6 +47,11 @@ class FrameParser {
   /// bad_frame, unsupported_version, too_large.
   Result<std::optional<Frame>> next(Bytes& input);
 
+  /// While a body is being assembled: where its missing bytes go, so that a receive can put them there without a copy. Empty
+  /// when the next bytes must come through next(). Call received() with what arrived, then next() with empty input.
+  MutableBytes missing();
+  void received(std::size_t bytes);
+
   void set_bytes_max(std::size_t bytes_max) { bytes_max_ = bytes_max; }
   /// True between frames: the stream may end here.
   bool idle() const { return filled_ == 0; }

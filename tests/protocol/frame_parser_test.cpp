@@ -1,0 +1,209 @@
+#include "protocol/frame_parser.hpp"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <string>
+
+#include "tests/protocol/frames.hpp"
+
+namespace millrace {
+namespace {
+
+struct Seen {
+  std::uint64_t request_id;
+  std::string body;
+  bool operator==(const Seen&) const = default;
+};
+
+std::string body_of(std::size_t bytes) {
+  std::string body(bytes, 0);
+  for (std::size_t i = 0; i < bytes; i++) body[i] = static_cast<char>(i * 31 + bytes);
+  return body;
+}
+
+FrameOutput stream_of(std::span<const std::size_t> bodies) {
+  FrameOutput output;
+  std::uint64_t id = 1;
+  for (std::size_t bytes : bodies)
+    put_frame(output, FrameHeader{.type = FrameType::append, .request_id = id++}, bytes_of(body_of(bytes)));
+  return output;
+}
+
+/// Takes every frame out of one piece; false = an error.
+bool drain(FrameParser& parser, Bytes piece, std::vector<Seen>& seen) {
+  while (true) {
+    auto frame = parser.next(piece);
+    if (!frame) return false;
+    if (!*frame) {
+      EXPECT_TRUE(piece.empty());
+      return true;
+    }
+    Bytes body = (*frame)->body;
+    EXPECT_TRUE(is_aligned(reinterpret_cast<std::uintptr_t>(body.data()), 16) || body.empty());
+    seen.push_back({(*frame)->header.request_id, {reinterpret_cast<const char*>(body.data()), body.size()}});
+  }
+}
+
+std::vector<Seen> expected(std::span<const std::size_t> bodies) {
+  std::vector<Seen> all;
+  for (std::size_t i = 0; i < bodies.size(); i++) all.push_back({i + 1, body_of(bodies[i])});
+  return all;
+}
+
+TEST(FrameParser, TwoPiecesAtEverySplit) {
+  constexpr std::size_t bodies[] = {0, 1, 16, 100, 0, 33};
+  FrameOutput stream = stream_of(bodies);
+  for (std::size_t cut = 0; cut <= stream.size(); cut++) {
+    CountingMemory memory;
+    FrameParser parser(memory);
+    std::vector<Seen> seen;
+    FrameOutput first(stream.begin(), stream.begin() + cut), second(stream.begin() + cut, stream.end());
+    ASSERT_TRUE(drain(parser, first, seen)) << cut;
+    ASSERT_TRUE(drain(parser, second, seen)) << cut;
+    EXPECT_EQ(seen, expected(bodies)) << cut;
+    EXPECT_TRUE(parser.idle());
+  }
+}
+
+TEST(FrameParser, EveryPieceSize) {
+  constexpr std::size_t bodies[] = {5, 0, 70, 1000, 16, 15, 17};
+  FrameOutput stream = stream_of(bodies);
+  for (std::size_t size = 1; size <= stream.size(); size++) {
+    CountingMemory memory;
+    FrameParser parser(memory);
+    std::vector<Seen> seen;
+    for (std::size_t at = 0; at < stream.size(); at += size)
+      ASSERT_TRUE(drain(parser, Bytes(stream).subspan(at, std::min(size, stream.size() - at)), seen));
+    EXPECT_EQ(seen, expected(bodies)) << size;
+  }
+}
+
+TEST(FrameParser, WholeAlignedFramesAreNotCopied) {
+  constexpr std::size_t bodies[] = {100, 200, 300};
+  FrameOutput stream = stream_of(bodies);
+  CountingMemory memory;
+  FrameParser parser(memory);
+  std::vector<Seen> seen;
+  ASSERT_TRUE(drain(parser, stream, seen));
+  EXPECT_EQ(seen, expected(bodies));
+  EXPECT_EQ(memory.takes, 0);
+}
+
+TEST(FrameParser, TheRestOfALargeBodyIsReceivedInPlace) {
+  constexpr std::size_t bodies[] = {100'000, 50};
+  FrameOutput stream = stream_of(bodies);
+  CountingMemory memory;
+  FrameParser parser(memory);
+  std::vector<Seen> seen;
+  ASSERT_TRUE(drain(parser, Bytes(stream).first(1000), seen));
+  std::size_t at = 1000;
+  while (!parser.missing().empty()) {
+    MutableBytes target = parser.missing();
+    std::size_t piece = std::min<std::size_t>(target.size(), 7777);
+    std::copy_n(stream.begin() + at, piece, target.begin());
+    parser.received(piece);
+    at += piece;
+  }
+  EXPECT_EQ(at, frame_span(100'000));
+  ASSERT_TRUE(drain(parser, {}, seen));
+  ASSERT_EQ(seen.size(), 1u);
+  EXPECT_TRUE(parser.missing().empty());
+  ASSERT_TRUE(drain(parser, Bytes(stream).subspan(at), seen));
+  EXPECT_EQ(seen, expected(bodies));
+}
+
+TEST(FrameParser, ALieAboutTheLengthAllocatesNothing) {
+  for (std::uint32_t claim : {0xffff'ffffu, 0x8000'0000u, static_cast<std::uint32_t>(frame_bytes_max)}) {
+    CountingMemory memory;
+    FrameParser parser(memory);
+    auto bytes = sealed({.type = FrameType::append, .body_bytes = claim});
+    std::vector<Seen> seen;
+    Bytes input = bytes;
+    auto got = parser.next(input);
+    ASSERT_FALSE(got);
+    EXPECT_EQ(got.error(), Error::too_large);
+    EXPECT_EQ(memory.takes, 0);
+  }
+}
+
+TEST(FrameParser, StaysFailed) {
+  CountingMemory memory;
+  FrameParser parser(memory);
+  std::string garbage = "GET / HTTP/1.1\r\nHost: example\r\nAccept: text/html, application/xhtml+xml\r\n\r\n";
+  Bytes input = bytes_of(garbage);
+  auto got = parser.next(input);
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error(), Error::bad_frame);
+  FrameOutput good = stream_of(std::array<std::size_t, 1>{10});
+  Bytes more = good;
+  auto again = parser.next(more);
+  ASSERT_FALSE(again);
+  EXPECT_EQ(again.error(), Error::bad_frame);
+}
+
+TEST(FrameParser, NonZeroPaddingIsRefusedWholeAndSplit) {
+  FrameOutput stream = stream_of(std::array<std::size_t, 1>{10});
+  stream.back() = std::byte{1};
+  for (std::size_t cut : {std::size_t{0}, std::size_t{70}}) {
+    CountingMemory memory;
+    FrameParser parser(memory);
+    std::vector<Seen> seen;
+    FrameOutput first(stream.begin(), stream.begin() + cut), second(stream.begin() + cut, stream.end());
+    bool sound = drain(parser, first, seen) && drain(parser, second, seen);
+    EXPECT_FALSE(sound);
+    EXPECT_TRUE(seen.empty());
+  }
+}
+
+TEST(FrameParser, WaitsForMemory) {
+  constexpr std::size_t bodies[] = {500, 20};
+  FrameOutput stream = stream_of(bodies);
+  CountingMemory memory;
+  memory.refusals = 3;
+  FrameParser parser(memory);
+  Bytes rest = Bytes(stream).first(300);
+  for (int i = 0; i < 3; i++) {
+    auto got = parser.next(rest);
+    ASSERT_FALSE(got);
+    EXPECT_EQ(got.error(), Error::would_block);
+  }
+  std::vector<Seen> seen;
+  ASSERT_TRUE(drain(parser, rest, seen));
+  ASSERT_TRUE(drain(parser, Bytes(stream).subspan(300), seen));
+  EXPECT_EQ(seen, expected(bodies));
+}
+
+TEST(FrameParser, TheLimitMovesWithTheHandshake) {
+  CountingMemory memory;
+  FrameParser parser(memory, hello_frame_bytes_max);
+  FrameOutput small = stream_of(std::array<std::size_t, 1>{hello_frame_bytes_max - frame_header_bytes});
+  std::vector<Seen> seen;
+  EXPECT_TRUE(drain(parser, small, seen));
+  parser.set_bytes_max(frame_bytes_max);
+  FrameOutput large = stream_of(std::array<std::size_t, 1>{hello_frame_bytes_max});
+  EXPECT_TRUE(drain(parser, large, seen));
+  parser.set_bytes_max(hello_frame_bytes_max);
+  EXPECT_FALSE(drain(parser, large, seen));
+}
+
+TEST(FrameParser, RandomPiecesAndSizes) {
+  std::mt19937_64 random(7);
+  for (int round = 0; round < 200; round++) {
+    std::vector<std::size_t> bodies(1 + random() % 20);
+    for (auto& bytes : bodies) bytes = random() % (random() % 4 == 0 ? 20'000 : 300);
+    FrameOutput stream = stream_of(bodies);
+    CountingMemory memory;
+    FrameParser parser(memory);
+    std::vector<Seen> seen;
+    for (std::size_t at = 0; at < stream.size();) {
+      std::size_t piece = std::min<std::size_t>(1 + random() % 5000, stream.size() - at);
+      ASSERT_TRUE(drain(parser, Bytes(stream).subspan(at, piece), seen));
+      at += piece;
+    }
+    ASSERT_EQ(seen, expected(bodies));
+  }
+}
+
+}  // namespace
+}  // namespace millrace
