@@ -1,0 +1,145 @@
+#include "reactor/uring_ring.hpp"
+
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "base/assert.hpp"
+#include "base/time.hpp"
+#include "reactor/kernel.hpp"
+
+namespace millrace {
+
+namespace {
+
+// Newer than liburing 2.3's headers.
+constexpr unsigned setup_no_sq_array = 1U << 16;
+
+struct Attempt {
+  unsigned flags;
+  const char* used;
+  const char* missing;  // what was taken away to get here; nullptr for the first
+};
+
+constexpr unsigned base_flags = IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL;
+constexpr unsigned defer_flags =
+    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG | base_flags;
+constexpr unsigned coop_flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | base_flags;
+
+// From best to plainest. What a row says is missing stays missing in the rows below it.
+constexpr std::array attempts{
+    Attempt{defer_flags | setup_no_sq_array, "SINGLE_ISSUER DEFER_TASKRUN TASKRUN_FLAG NO_SQARRAY", nullptr},
+    Attempt{defer_flags, "SINGLE_ISSUER DEFER_TASKRUN TASKRUN_FLAG", "NO_SQARRAY: an index array is filled in once"},
+    Attempt{coop_flags, "COOP_TASKRUN TASKRUN_FLAG",
+            "SINGLE_ISSUER DEFER_TASKRUN: completions are run at any return to user space"},
+    Attempt{IORING_SETUP_CQSIZE, "CQSIZE", "COOP_TASKRUN: completions interrupt the thread"},
+};
+
+bool wanted(const UringOptions& options, unsigned flags) {
+  if (!options.no_sq_array && (flags & setup_no_sq_array) != 0) return false;
+  return options.defer_taskrun || (flags & IORING_SETUP_DEFER_TASKRUN) == 0;
+}
+
+}  // namespace
+
+UringRing::~UringRing() {
+  if (open_) io_uring_queue_exit(&ring_);
+}
+
+int UringRing::set_up(const UringOptions& options, unsigned flags) {
+  io_uring_params params{};
+  params.flags = flags;
+  params.cq_entries = options.completion_entries;
+  int descriptor = io_uring_setup(options.submission_entries, &params);
+  if (descriptor < 0) return descriptor;
+  if (int failed = io_uring_queue_mmap(descriptor, &params, &ring_); failed != 0) {
+    ::close(descriptor);
+    return failed;
+  }
+  ring_.features = params.features;
+  if ((flags & setup_no_sq_array) == 0)
+    for (unsigned i = 0; i < ring_.sq.ring_entries; ++i) ring_.sq.array[i] = i;
+  open_ = true;
+  return 0;
+}
+
+int UringRing::open(const UringOptions& options, std::vector<std::string>& used, std::vector<std::string>& missing) {
+  MR_ASSERT(!open_);
+  int failed = -EINVAL;
+  for (const Attempt& attempt : attempts) {
+    if (attempt.missing != nullptr) missing.emplace_back(attempt.missing);
+    if (!wanted(options, attempt.flags)) continue;
+    failed = set_up(options, attempt.flags);
+    if (failed == 0) {
+      used.emplace_back(attempt.used);
+      break;
+    }
+    if (failed != -EINVAL) return failed;  // no flag is to blame: EPERM, ENOSYS, ENOMEM
+  }
+  if (failed != 0) return failed;
+  // Without these, completions could get lost and waiting could not be bounded; every kernel since 5.11 has them.
+  constexpr unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_FAST_POLL | IORING_FEAT_EXT_ARG;
+  if ((ring_.features & needed) != needed) return -ENOSYS;
+  registered_descriptor_ = io_uring_register_ring_fd(&ring_) == 1;
+  if (registered_descriptor_) used.emplace_back("REGISTERED_RING");
+  else missing.emplace_back("REGISTERED_RING: the descriptor is looked up at each call");
+  return 0;
+}
+
+io_uring_sqe* UringRing::next_sqe() {
+  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+  if (sqe != nullptr) std::memset(sqe, 0, sizeof(*sqe));
+  return sqe;
+}
+
+unsigned UringRing::unsubmitted() const { return ring_.sq.sqe_tail - io_uring_smp_load_acquire(ring_.sq.khead); }
+
+bool UringRing::has_hidden_events() const {
+  return (IO_URING_READ_ONCE(*ring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
+int UringRing::enter(bool wait, Nanos timeout) {
+  io_uring_smp_store_release(ring_.sq.ktail, ring_.sq.sqe_tail);
+  ring_.sq.sqe_head = ring_.sq.sqe_tail;
+  return call(unsubmitted(), wait, timeout);
+}
+
+unsigned UringRing::discard_unsubmitted() {
+  unsigned count = unsubmitted();
+  ring_.sq.sqe_tail -= count;
+  return count;
+}
+
+int UringRing::wait_only(Nanos timeout) { return call(0, true, timeout); }
+
+int UringRing::call(unsigned to_submit, bool wait, Nanos timeout) {
+  unsigned flags = IORING_ENTER_GETEVENTS | (registered_descriptor_ ? IORING_ENTER_REGISTERED_RING : 0U);
+  __kernel_timespec limit{};
+  io_uring_getevents_arg argument{};
+  sigset_t* extra = nullptr;
+  std::size_t extra_bytes = 0;
+  if (wait && timeout != wait_forever) {
+    limit.tv_sec = timeout / nanos_per_second;
+    limit.tv_nsec = timeout % nanos_per_second;
+    argument.ts = reinterpret_cast<std::uint64_t>(&limit);
+    extra = reinterpret_cast<sigset_t*>(&argument);
+    extra_bytes = sizeof(argument);
+    flags |= IORING_ENTER_EXT_ARG;
+  }
+  int result =
+      io_uring_enter2(static_cast<unsigned>(ring_.enter_ring_fd), to_submit, wait ? 1U : 0U, flags, extra, extra_bytes);
+  MR_ASSERT(result >= 0 || result == -EBUSY || result == -EAGAIN || result == -EINTR || result == -ETIME);
+  return result;
+}
+
+unsigned UringRing::completions() const { return io_uring_cq_ready(&ring_); }
+
+const io_uring_cqe& UringRing::completion(unsigned index) const {
+  return ring_.cq.cqes[(*ring_.cq.khead + index) & ring_.cq.ring_mask];
+}
+
+void UringRing::consume(unsigned count) { io_uring_cq_advance(&ring_, count); }
+
+}  // namespace millrace
