@@ -12,8 +12,6 @@
 namespace millrace {
 
 /// True in the build of this one mutant. `name` stands in tests/sim/mutants.txt; the style tests compare.
-consteval bool mutant(std::string_view name) {
-  return name == MILLRACE_MUTANT;
-}
+consteval bool mutant(std::string_view name) { return name == MILLRACE_MUTANT; }
 
 }  // namespace millrace
