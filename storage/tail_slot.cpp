@@ -9,8 +9,12 @@ namespace {
 std::uint64_t checksum_of(const TailSlot& slot, Bytes held) {
   TailSlot header = slot;
   header.checksum = 0;
-  // Two hashes in a row: the header's seeds that of the bytes held, so neither can be exchanged for another's.
-  return hash64(held, hash64(as_bytes(&header, sizeof(header))));
+  // One hash over both, as if the bytes stood in one piece with the field zero: the bytes read must stay as they are.
+  XXH3_state_t state;
+  XXH3_64bits_reset(&state);
+  XXH3_64bits_update(&state, &header, sizeof(header));
+  XXH3_64bits_update(&state, held.data(), held.size());
+  return XXH3_64bits_digest(&state);
 }
 
 }  // namespace
