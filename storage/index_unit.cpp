@@ -87,21 +87,24 @@ void write_unit(std::vector<std::byte>& target, UnitHeader header, WritePayload 
   header.version = 1;
   header.payload_bytes = target.size() - at - unit_header_bytes;
   header.payload_hash = hash64(Bytes(target).subspan(at + unit_header_bytes));
-  header.checksum = checksum_of(header);
-  MR_ASSERT(lengths_fit(header));
+  seal_unit_header(header);
   store(MutableBytes(target), at, header);
   target.resize(at + unit_span(header.payload_bytes));
 }
 
 }  // namespace
 
+void seal_unit_header(UnitHeader& header) {
+  MR_ASSERT(lengths_fit(header));
+  header.checksum = checksum_of(header);
+}
+
 Result<UnitHeader> read_unit_header(Bytes bytes) {
   if (bytes.size() < unit_header_bytes || load<std::uint32_t>(bytes) != unit_magic) return fail(Error::corrupt);
   auto header = load<UnitHeader>(bytes);
   if (header.checksum != checksum_of(header)) return fail(Error::corrupt);
   if (header.version != 1) return fail(Error::unsupported_version);
-  if (!lengths_fit(header) || !all_zero(as_bytes(header.reserved, sizeof(header.reserved))))
-    return fail(Error::corrupt);
+  if (!lengths_fit(header) || header.reserved != 0) return fail(Error::corrupt);
   return header;
 }
 

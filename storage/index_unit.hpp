@@ -36,7 +36,8 @@ struct UnitHeader {
   std::uint64_t streams = 0;      // run: StreamRun rows behind the entries
   std::uint64_t state_bytes = 0;  // run: state rows behind those
   Id128 segment_id;               // of the last segment covered
-  std::uint64_t reserved[2] = {};
+  std::uint64_t back = 0;         // bytes back to the header of the unit before the ones this one covers; 0 = none
+  std::uint64_t reserved = 0;
 };
 static_assert(sizeof(UnitHeader) == unit_header_bytes && std::is_trivially_copyable_v<UnitHeader>);
 
@@ -93,6 +94,9 @@ constexpr std::uint64_t unit_span(std::uint64_t payload_bytes) {
 
 /// Header only: magic, checksum, version, reserved bytes, and lengths that fit each other. Errors: corrupt, unsupported_version.
 Result<UnitHeader> read_unit_header(Bytes bytes);
+
+/// Sets the checksum: the last step for who writes a unit's payload in pieces.
+void seal_unit_header(UnitHeader& header);
 
 /// A whole unit in place. The bytes are 8-byte aligned and outlive the view.
 class UnitView {
