@@ -38,6 +38,17 @@ void Reactor::spawn(Task<> task) {
   make_ready(handle);
 }
 
+void Reactor::close_later(int descriptor) {
+  auto done = std::find_if(closes_.begin(), closes_.end(), [](const auto& close) { return close->descriptor < 0; });
+  if (done == closes_.end()) done = closes_.insert(closes_.end(), std::make_unique<Operation>());
+  Operation& close = **done;
+  close = {};
+  close.code = OperationCode::close;
+  close.descriptor = descriptor;
+  close.on_complete = [](Operation& self, const Completion&) { self.descriptor = -1; };
+  submit(close);
+}
+
 void detail::make_ready(Reactor& reactor, std::coroutine_handle<> handle) { reactor.make_ready(handle); }
 
 void detail::PromiseBase::finish_detached(PromiseBase& promise, std::coroutine_handle<> handle) {

@@ -9,6 +9,7 @@
 #include <coroutine>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <vector>
 
 #include "base/units.hpp"
@@ -61,6 +62,8 @@ class Reactor {
   /// Starts a task nobody waits for; the reactor owns its frame until it ends. Errors it returns are dropped: handle them inside.
   void spawn(Task<> task);
   void make_ready(std::coroutine_handle<> handle) { ready_.push_back(handle); }
+  /// Closes a descriptor nobody waits for: what the destructor of a file or socket calls.
+  void close_later(int descriptor);
 
   /// `timer.fire` is called in the first turn at or after `deadline` (now() clock). Arming an armed timer moves it.
   void arm(Timer& timer, Nanos deadline);
@@ -105,6 +108,7 @@ class Reactor {
   std::vector<TurnHook*> hooks_;
   std::vector<Completion> completions_;
   std::vector<std::coroutine_handle<>> detached_;  // frames spawn() owns, destroyed with the reactor if still waiting
+  std::vector<std::unique_ptr<Operation>> closes_;  // of close_later(), reused when they are done
   std::uint64_t in_flight_ = 0;
   ReactorStats stats_;
 };

@@ -8,13 +8,13 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "base/bytes.hpp"
 #include "base/result.hpp"
 #include "base/units.hpp"
 #include "protocol/batch.hpp"
+#include "storage/chunked.hpp"
 #include "storage/index_unit.hpp"
 #include "storage/place.hpp"
 
@@ -47,7 +47,6 @@ class OpenRun {
   static constexpr std::uint32_t none = UINT32_MAX;
 
   OpenRun();
-  ~OpenRun();
   OpenRun(const OpenRun&) = delete;
   OpenRun& operator=(const OpenRun&) = delete;
 
@@ -60,28 +59,46 @@ class OpenRun {
   Lsn end_lsn() const { return end_lsn_; }
   Nanos first_time() const { return first_time_; }
   Nanos last_time() const { return last_time_; }
-  std::uint32_t entry_count() const { return entry_count_; }
-  std::uint32_t stream_count() const { return stream_count_; }
+  std::uint32_t entry_count() const { return static_cast<std::uint32_t>(entries_.size()); }
+  std::uint32_t stream_count() const { return static_cast<std::uint32_t>(streams_.size()); }
 
   /// The stream's number in this run, or none.
   std::uint32_t find(StreamId stream) const;
-  const RunStream& stream(std::uint32_t number) const;
+  const RunStream& stream(std::uint32_t number) const { return streams_[number].facts; }
   /// First entry of a stream, and the next one after `entry`; none at the end.
-  std::uint32_t first_entry(std::uint32_t stream_number) const;
-  std::uint32_t next_entry(std::uint32_t entry) const;
-  const RunEntry& entry(std::uint32_t entry) const;
+  std::uint32_t first_entry(std::uint32_t stream_number) const { return streams_[stream_number].first; }
+  std::uint32_t next_entry(std::uint32_t entry) const { return entries_[entry].next; }
+  const RunEntry& entry(std::uint32_t entry) const { return entries_[entry].facts; }
 
   std::size_t memory_bytes() const;
 
  private:
-  struct Tables;
+  struct Entry {
+    RunEntry facts;
+    std::uint32_t next = none;
+  };
+  struct Stream {
+    RunStream facts;
+    std::uint32_t first = none;
+    std::uint32_t last = none;
+  };
+  // Stream numbers by id: open addressing in parts that grow one by one, so that no append pays for a whole table.
+  struct Part {
+    std::vector<std::uint32_t> slots;
+    std::uint32_t used = 0;
+  };
+  static constexpr std::size_t parts = 256;
+  static std::size_t part_of(StreamId stream) { return stream.value >> 56; }
+  std::size_t slot_of(const Part& part, StreamId stream) const;
+  void grow(Part& part);
+
   SegmentFacts segment_;
   Lsn end_lsn_{};
   Nanos first_time_ = 0;
   Nanos last_time_ = 0;
-  std::uint32_t entry_count_ = 0;
-  std::uint32_t stream_count_ = 0;
-  std::unique_ptr<Tables> tables_;
+  Chunked<Entry, 4096> entries_;
+  Chunked<Stream, 1024> streams_;
+  std::vector<Part> parts_;
 };
 
 }  // namespace millrace
