@@ -24,6 +24,7 @@ struct SimInode {
   std::map<std::string, std::shared_ptr<SimInode>> entries;          // as processes see them
   std::map<std::string, std::shared_ptr<SimInode>> durable_entries;  // as a power cut leaves them at least
   std::set<std::uint64_t> bad_sectors;  // every read of them fails until they are written again
+  bool in_page_cache = false;           // written without direct I/O since the last sync
   bool writes_fail = false;             // the device refuses every write to this file
   std::uint64_t lock_owner = 0;         // open file number that holds the lock; 0 = nobody
   std::uint64_t open_count = 0;

@@ -136,7 +136,8 @@ bool FaultInjector::media_damaged() const {
 }
 
 std::string_view cut_profile_name(CutProfile profile) {
-  constexpr std::array<std::string_view, cut_profiles> names{"uniform", "all_old", "all_new", "one_torn", "last_writes_lost"};
+  constexpr std::array<std::string_view, cut_profiles> names{"uniform", "all_old", "all_new", "one_torn",
+                                                             "last_writes_lost"};
   return names[static_cast<std::size_t>(profile)];
 }
 

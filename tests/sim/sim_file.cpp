@@ -63,7 +63,8 @@ std::size_t SimFile::read(std::uint64_t offset, MutableBytes target, bool healed
     for (std::uint64_t sector = at->first * page_sectors; sector < (at->first + 1) * page_sectors; ++sector)
       if (const std::byte* bytes = find(sector)) copy(sector, bytes);
   if (!healed)
-    for (auto at = overlay_.lower_bound(offset / sector_bytes); at != overlay_.end() && at->first * sector_bytes < end; ++at)
+    for (auto at = overlay_.lower_bound(offset / sector_bytes); at != overlay_.end() && at->first * sector_bytes < end;
+         ++at)
       copy(at->first, at->second.data());
   return length;
 }
@@ -188,9 +189,9 @@ void SimFile::sync(std::uint64_t stamp) {
       if (newest == page.versions.end()) continue;
       make_durable(page, index, newest->bytes ? newest->bytes->data() : nullptr);
       auto keep = newest + 1;
-      page.versions.erase(std::remove_if(page.versions.begin(), keep,
-                                         [&](const Version& version) { return version.index == index; }),
-                          keep);
+      page.versions.erase(
+          std::remove_if(page.versions.begin(), keep, [&](const Version& version) { return version.index == index; }),
+          keep);
     }
     at = page.versions.empty() ? dirty_.erase(at) : std::next(at);
   }
@@ -202,6 +203,14 @@ void SimFile::sync(std::uint64_t stamp) {
 void SimFile::abandon() {
   for (std::uint64_t number : dirty_)
     for (Version& version : pages_.at(number).versions) version.stamp = never_synced;
+}
+
+void SimFile::settle(Random& random) {
+  // A change of size stays as it is: no zeros that belong to one may be dropped without it.
+  for (const SizeChange& change : size_changes_)
+    if (change.size < durable_size_) return abandon();
+  for (std::uint64_t number : dirty_) cut_page(pages_.at(number), random, {CutProfile::uniform, 0, 0}, never_synced);
+  dirty_.clear();
 }
 
 void SimFile::collect_stamps(std::set<std::uint64_t>& stamps) const {
@@ -225,7 +234,8 @@ void SimFile::cut_page(Page& page, Random& random, const CutChoice& choice, std:
       case CutProfile::all_old: chosen = 0; break;
       case CutProfile::all_new: break;
       case CutProfile::one_torn:
-        while (chosen > 0 && values[chosen] != nullptr && values[chosen]->stamp == choice.torn_stamp && random.below(2) == 0)
+        while (chosen > 0 && values[chosen] != nullptr && values[chosen]->stamp == choice.torn_stamp &&
+               random.below(2) == 0)
           --chosen;
         break;
       case CutProfile::last_writes_lost:
@@ -250,7 +260,8 @@ void SimFile::cut(Random& random, const CutChoice& choice) {
   dirty_.clear();
   size_changes_.clear();
   size_ = durable_size_;
-  for (auto at = pages_.lower_bound(align_up(size_, block_bytes) / block_bytes); at != pages_.end();) at = pages_.erase(at);
+  for (auto at = pages_.lower_bound(align_up(size_, block_bytes) / block_bytes); at != pages_.end();)
+    at = pages_.erase(at);
   if (auto last = pages_.find(size_ / block_bytes); last != pages_.end() && last->second.durable)
     std::memset(last->second.durable->data() + size_ % block_bytes, 0, block_bytes - size_ % block_bytes);
   std::uint64_t pages = align_up(size_, block_bytes) / block_bytes;

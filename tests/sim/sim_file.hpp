@@ -52,6 +52,8 @@ class SimFile {
   void sync(std::uint64_t stamp);
   /// A sync that failed: what is volatile stays visible, but no later sync will ever write it out.
   void abandon();
+  /// The same for bytes no page cache holds (direct I/O): each sector has reached the device or is gone, visibly.
+  void settle(Random& random);
   bool has_volatile() const { return !dirty_.empty() || !size_changes_.empty(); }
   void collect_stamps(std::set<std::uint64_t>& stamps) const;
   /// The power is gone: every volatile thing gets one of the values it may have.
@@ -71,9 +73,9 @@ class SimFile {
   using PageBytes = std::array<std::byte, block_bytes>;
   struct Version {
     std::uint64_t stamp = 0;
-    std::uint8_t index = 0;          // sector within the page
-    bool by_resize = false;          // zeros that stand or fall with a change of size
-    std::unique_ptr<Sector> bytes;   // none = zeros
+    std::uint8_t index = 0;         // sector within the page
+    bool by_resize = false;         // zeros that stand or fall with a change of size
+    std::unique_ptr<Sector> bytes;  // none = zeros
   };
   struct Page {
     std::unique_ptr<PageBytes> durable;  // none = zeros

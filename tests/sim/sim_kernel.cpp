@@ -135,7 +135,8 @@ void SimKernel::wait_ended(const SocketPtr& socket) {
     if (waiters->empty()) continue;
     idle = false;
     world_.at(
-        world_.now(), [](void* object, std::uint64_t id, std::uint64_t) { static_cast<SimKernel*>(object)->socket_changed(id); },
+        world_.now(),
+        [](void* object, std::uint64_t id, std::uint64_t) { static_cast<SimKernel*>(object)->socket_changed(id); },
         waiters->front().kernel, waiters->front().flight, 0);
   }
   if (idle && socket->closed && !socket->vanished) world_.network().close(socket);

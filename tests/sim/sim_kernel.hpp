@@ -46,14 +46,14 @@ class SimKernel final : public Kernel {
   struct Flight {
     Operation* operation = nullptr;
     std::uint64_t id = 0;
-    std::uint64_t stamp = 0;               // of the disk, when it was handed over
+    std::uint64_t stamp = 0;  // of the disk, when it was handed over
     std::uint64_t open_file = 0;
     InodePtr inode;
     SocketPtr socket;
-    std::vector<std::byte> sample;         // what a write carries, once taken
+    std::vector<std::byte> sample;  // what a write carries, once taken
     bool sampled = false;
-    std::uint64_t done = 0;                // send: bytes the connection has taken
-    std::uint64_t attempts = 0;            // connect
+    std::uint64_t done = 0;      // send: bytes the connection has taken
+    std::uint64_t attempts = 0;  // connect
   };
   using Flights = std::map<std::uint64_t, Flight>;
 

@@ -35,12 +35,15 @@ Nanos SimKernel::disk_latency(const Operation& operation) {
   std::uint64_t spread = 20'000;
   switch (operation.code) {
     case OperationCode::read: least = 40'000, spread = 60'000; break;
-    case OperationCode::write: least = operation.durable ? 60'000 : 20'000, spread = operation.durable ? 120'000 : 40'000; break;
+    case OperationCode::write:
+      least = operation.durable ? 60'000 : 20'000, spread = operation.durable ? 120'000 : 40'000;
+      break;
     case OperationCode::sync: least = 80'000, spread = 300'000; break;
     case OperationCode::write_zeroes: least = 100'000, spread = 100'000; break;
     default: break;
   }
-  Nanos latency = static_cast<Nanos>(least + disk_random_.below(spread) + operation.length / device_bytes_per_us * 1'000);
+  Nanos latency =
+      static_cast<Nanos>(least + disk_random_.below(spread) + operation.length / device_bytes_per_us * 1'000);
   if (world_.strike(FaultClass::reordered, node_))
     latency += static_cast<Nanos>(world_.faults().detail(FaultClass::reordered).below(5'000'000));
   if (world_.strike(FaultClass::slow_disk, node_))
@@ -59,12 +62,15 @@ void SimKernel::begin_file(Flights::iterator at) {
     }
   }
   Nanos latency = disk_latency(operation);
-  if (operation.code == OperationCode::read && operation.length > 0) std::memset(operation.data, static_cast<int>(poison), operation.length);
+  if (operation.code == OperationCode::read && operation.length > 0)
+    std::memset(operation.data, static_cast<int>(poison), operation.length);
   if (operation.code == OperationCode::write) {
     // The device may fetch the bytes at once, at the end, or any time between.
     std::uint64_t when = disk_random_.below(4);
     if (when == 0) take_sample(at);
-    if (when == 1) run_later<&SimKernel::take_sample>(flight.id, static_cast<Nanos>(disk_random_.below(static_cast<std::uint64_t>(latency))));
+    if (when == 1)
+      run_later<&SimKernel::take_sample>(flight.id,
+                                         static_cast<Nanos>(disk_random_.below(static_cast<std::uint64_t>(latency))));
   }
   run_later<&SimKernel::complete_file>(flight.id, latency);
 }
@@ -101,7 +107,8 @@ bool SimKernel::mistreated(const Operation& operation, std::int32_t& result) {
     case OperationCode::truncate:
     case OperationCode::write_zeroes:
       if (world_.strike(FaultClass::interrupted, node_)) result = -EINTR;
-      else if (operation.code != OperationCode::truncate && world_.strike(FaultClass::no_space, node_)) result = -ENOSPC;
+      else if (operation.code != OperationCode::truncate && world_.strike(FaultClass::no_space, node_))
+        result = -ENOSPC;
       break;
     case OperationCode::rename:
     case OperationCode::make_directory:
@@ -125,9 +132,7 @@ std::int32_t SimKernel::do_file(Flight& flight) {
     case OperationCode::sync: return do_sync(flight);
     case OperationCode::allocate:
     case OperationCode::write_zeroes: return do_allocate(flight);
-    case OperationCode::truncate:
-      flight.inode->file.resize(node_.disk.next_stamp(), operation.extent);
-      return 0;
+    case OperationCode::truncate: flight.inode->file.resize(node_.disk.next_stamp(), operation.extent); return 0;
     case OperationCode::stat_file:
     case OperationCode::stat_filesystem: return do_stat(flight);
     case OperationCode::lock: return do_lock(flight);
@@ -152,7 +157,8 @@ std::int32_t SimKernel::do_read(Flight& flight) {
   if (inode.is_directory) return -EISDIR;
   std::size_t length = operation.length;
   if (auto* file = process_.descriptor(operation.descriptor); file != nullptr && (file->flags & open_direct))
-    if (operation.offset % sector_bytes != 0 || length % sector_bytes != 0 || reinterpret_cast<std::uintptr_t>(operation.data) % sector_bytes != 0)
+    if (operation.offset % sector_bytes != 0 || length % sector_bytes != 0 ||
+        reinterpret_cast<std::uintptr_t>(operation.data) % sector_bytes != 0)
       return -EINVAL;
   if (node_.faulty_disk && length > sector_bytes && world_.strike(FaultClass::short_read, node_))
     length = sector_bytes * (1 + world_.faults().detail(FaultClass::short_read).below(length / sector_bytes));
@@ -174,7 +180,8 @@ std::int32_t SimKernel::read_damaged(Flight& flight, std::size_t length) {
     flight.inode->bad_sectors.insert((operation.offset + random.below(got)) / sector_bytes);
     return -EIO;
   }
-  if (const auto* old = file.overwritten_in(operation.offset, got); old != nullptr && world_.strike(FaultClass::stale_read, node_))
+  if (const auto* old = file.overwritten_in(operation.offset, got);
+      old != nullptr && world_.strike(FaultClass::stale_read, node_))
     std::memcpy(operation.data + (old->first * sector_bytes - operation.offset), old->second.data(), sector_bytes);
   return static_cast<std::int32_t>(got);
 }
@@ -217,7 +224,8 @@ void SimKernel::store(Flight& flight, Bytes bytes, bool durable) {
   if (node_.faulty_disk && world_.strike(FaultClass::duplicated_write, node_)) {
     // The same bytes arrive again a little later; harmless unless somebody wrote there meanwhile.
     auto delay = static_cast<Nanos>(world_.faults().detail(FaultClass::duplicated_write).below(20'000'000));
-    world_.after(delay, [this, inode = flight.inode, offset = flight.operation->offset, copy = std::vector(bytes.begin(), bytes.end())] {
+    world_.after(delay, [this, inode = flight.inode, offset = flight.operation->offset,
+                         copy = std::vector(bytes.begin(), bytes.end())] {
       if (offset + copy.size() <= inode->file.size()) inode->file.write(node_.disk.next_stamp(), offset, copy, false);
     });
   }
@@ -230,8 +238,10 @@ std::int32_t SimKernel::do_write(Flight& flight) {
   auto* open = process_.descriptor(operation.descriptor);
   if (open != nullptr && !(open->flags & open_write)) return -EBADF;
   if (open != nullptr && (open->flags & open_direct))
-    if (operation.offset % sector_bytes != 0 || length % sector_bytes != 0 || reinterpret_cast<std::uintptr_t>(operation.data) % sector_bytes != 0)
+    if (operation.offset % sector_bytes != 0 || length % sector_bytes != 0 ||
+        reinterpret_cast<std::uintptr_t>(operation.data) % sector_bytes != 0)
       return -EINVAL;
+  inode.in_page_cache |= open != nullptr && !(open->flags & open_direct);
   Bytes bytes(operation.data, length);
   if (flight.sampled) bytes = flight.sample;
   if (inode.writes_fail && !node_.disk.healed) return -EIO;
@@ -245,7 +255,8 @@ std::int32_t SimKernel::do_write(Flight& flight) {
       return -EIO;
     }
     if (length > sector_bytes && world_.strike(FaultClass::short_write, node_))
-      bytes = bytes.first(sector_bytes * (1 + world_.faults().detail(FaultClass::short_write).below(length / sector_bytes)));
+      bytes = bytes.first(sector_bytes *
+                          (1 + world_.faults().detail(FaultClass::short_write).below(length / sector_bytes)));
     if (world_.strike(FaultClass::no_space, node_)) return -ENOSPC;
   }
   while (!bytes.empty()) {
@@ -260,8 +271,10 @@ std::int32_t SimKernel::do_write(Flight& flight) {
 
 std::int32_t SimKernel::do_sync(Flight& flight) {
   if (node_.faulty_disk && world_.strike(FaultClass::failed_sync, node_)) {
-    // The pages are marked clean: the next sync succeeds and writes nothing.
-    flight.inode->file.abandon();
+    // The dirty state is discarded: the next sync succeeds and writes nothing.
+    if (flight.inode->in_page_cache) flight.inode->file.abandon();
+    else flight.inode->file.settle(world_.faults().detail(FaultClass::failed_sync));
+    flight.inode->in_page_cache = false;
     return -EIO;
   }
   if (node_.faulty_disk && world_.strike(FaultClass::lying_flush, node_)) return 0;
@@ -276,7 +289,8 @@ std::int32_t SimKernel::do_allocate(Flight& flight) {
   if (operation.code == OperationCode::write_zeroes && !has_write_zeroes_) return -EOPNOTSUPP;
   std::uint64_t needed = file.allocation_needed(operation.offset, operation.extent);
   if (needed > 0 && !node_.disk.has_space(needed)) return -ENOSPC;
-  if (operation.code == OperationCode::write_zeroes) file.write_zeroes(node_.disk.next_stamp(), operation.offset, operation.extent);
+  if (operation.code == OperationCode::write_zeroes)
+    file.write_zeroes(node_.disk.next_stamp(), operation.offset, operation.extent);
   else file.allocate(node_.disk.next_stamp(), operation.offset, operation.extent);
   return 0;
 }
@@ -297,8 +311,9 @@ std::int32_t SimKernel::do_stat(Flight& flight) {
   if (operation.code == OperationCode::stat_filesystem) {
     if (!node_.disk.find(operation.path)) return -ENOENT;
     std::uint64_t taken = node_.disk.used_bytes() + node_.disk.foreign_bytes;
-    *operation.filesystem = {node_.disk.capacity_bytes, node_.disk.capacity_bytes - std::min(taken, node_.disk.capacity_bytes),
-                             node_.disk.capacity_inodes - std::min(node_.disk.used_inodes(), node_.disk.capacity_inodes), ext4_magic};
+    *operation.filesystem = {
+        node_.disk.capacity_bytes, node_.disk.capacity_bytes - std::min(taken, node_.disk.capacity_bytes),
+        node_.disk.capacity_inodes - std::min(node_.disk.used_inodes(), node_.disk.capacity_inodes), ext4_magic};
     return 0;
   }
   InodePtr inode = flight.inode ? flight.inode : node_.disk.find(operation.path);
@@ -324,7 +339,9 @@ void SimKernel::resolve_at_death(Flight& flight) {
       Bytes bytes = flight.sampled ? Bytes(flight.sample) : Bytes(operation.data, operation.length);
       std::uint64_t sectors = bytes.size() / sector_bytes;
       if (fate == 1 && sectors > 0) bytes = bytes.first(disk_random_.below(sectors + 1) * sector_bytes);
-      if (flight.inode->writes_fail || !node_.disk.has_space(flight.inode->file.allocation_needed(operation.offset, bytes.size()))) return;
+      if (flight.inode->writes_fail ||
+          !node_.disk.has_space(flight.inode->file.allocation_needed(operation.offset, bytes.size())))
+        return;
       world_.mix(13, operation.offset, hash64(bytes));
       flight.inode->file.write(node_.disk.next_stamp(), operation.offset, bytes, false);
       return;
@@ -335,7 +352,8 @@ void SimKernel::resolve_at_death(Flight& flight) {
     case OperationCode::write_zeroes: do_allocate(flight); return;
     case OperationCode::open_file: {
       InodePtr inode;
-      if (operation.open_flags & (open_create | open_truncate)) node_.disk.open(operation.path, operation.open_flags, inode);
+      if (operation.open_flags & (open_create | open_truncate))
+        node_.disk.open(operation.path, operation.open_flags, inode);
       return;
     }
     case OperationCode::rename:

@@ -26,7 +26,8 @@ std::deque<SocketWaiter>* SimKernel::waiters_of(Flight& flight) {
 
 void SimKernel::stop_waiting(Flight& flight) {
   if (auto* waiters = waiters_of(flight))
-    std::erase_if(*waiters, [&](const SocketWaiter& waiter) { return waiter.kernel == this && waiter.flight == flight.id; });
+    std::erase_if(*waiters,
+                  [&](const SocketWaiter& waiter) { return waiter.kernel == this && waiter.flight == flight.id; });
 }
 
 void SimKernel::begin_socket(Flights::iterator at) {
@@ -185,7 +186,8 @@ void SimKernel::progress_send(Flights::iterator at) {
   Flight& flight = at->second;
   const Operation& operation = *flight.operation;
   while (flight.done < operation.length) {
-    std::int64_t taken = world_.network().push(flight.socket, {operation.data + flight.done, operation.length - flight.done});
+    std::int64_t taken =
+        world_.network().push(flight.socket, {operation.data + flight.done, operation.length - flight.done});
     if (taken == 0) return;  // the window is full: the peer's reading wakes us
     if (taken < 0) break;
     flight.done += static_cast<std::uint64_t>(taken);
@@ -205,7 +207,8 @@ void SimKernel::close_descriptor(Flights::iterator at) {
   if (SocketPtr socket = file->socket) {
     // Operations in flight keep the connection; it ends with the last of them.
     socket->closed = true;
-    if (socket->receivers.empty() && socket->senders.empty() && socket->accepters.empty()) world_.network().close(socket);
+    if (socket->receivers.empty() && socket->senders.empty() && socket->accepters.empty())
+      world_.network().close(socket);
   }
   process_.remove_descriptor(at->second.operation->descriptor);
   finish_later(at->first, 0, call_latency);
@@ -219,7 +222,8 @@ void SimKernel::cancel(Flights::iterator at) {
     if (other->second.operation == target && other->first != at->first) found = other;
   if (found != flights_.end()) {
     OperationCode code = found->second.operation->code;
-    bool waits = code == OperationCode::accept || code == OperationCode::receive || code == OperationCode::send || code == OperationCode::connect;
+    bool waits = code == OperationCode::accept || code == OperationCode::receive || code == OperationCode::send ||
+                 code == OperationCode::connect;
     result = waits ? 0 : -EALREADY;
   }
   std::uint64_t id = at->first;

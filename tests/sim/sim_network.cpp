@@ -30,7 +30,8 @@ SocketPtr SimNetwork::new_socket(SimNode& node) {
   auto socket = std::make_shared<SimSocket>();
   socket->number = ++last_number_;
   socket->node = &node;
-  if (sockets_.size() >= 64 && last_number_ % 64 == 0) std::erase_if(sockets_, [](const auto& weak) { return weak.expired(); });
+  if (sockets_.size() >= 64 && last_number_ % 64 == 0)
+    std::erase_if(sockets_, [](const auto& weak) { return weak.expired(); });
   sockets_.push_back(socket);
   return socket;
 }
@@ -88,7 +89,9 @@ SocketPtr SimNetwork::connect(SimNode& node, const Address& address, int& error)
   return ours;
 }
 
-bool SimNetwork::is_partitioned(const SimNode& a, const SimNode& b) const { return partitions_.contains(pair_of(a, b)); }
+bool SimNetwork::is_partitioned(const SimNode& a, const SimNode& b) const {
+  return partitions_.contains(pair_of(a, b));
+}
 
 void SimNetwork::partition(const SimNode& a, const SimNode& b) {
   partitions_.insert(pair_of(a, b));
@@ -125,12 +128,14 @@ std::int64_t SimNetwork::push(const SocketPtr& socket, Bytes bytes) {
   std::size_t tiny_left = socket->small_pieces ? 8 : 0;
   for (std::size_t sent = 0; sent < length;) {
     std::size_t piece = length - sent;
-    if (tiny_left > 0 && random_.below(2) == 0) piece = std::min<std::size_t>(piece, 1 + random_.below(3) * random_.below(40)), --tiny_left;
+    if (tiny_left > 0 && random_.below(2) == 0)
+      piece = std::min<std::size_t>(piece, 1 + random_.below(3) * random_.below(40)), --tiny_left;
     else if (piece > 1 && random_.below(4) == 0) piece = 1 + random_.below(piece);
     auto part = bytes.subspan(sent, piece);
     if (world_.strike(FaultClass::connection_reset, *socket->node)) {
       std::size_t cut = random_.below(piece + 1);
-      if (cut > 0) send_segment(peer, {0, Segment::Kind::data, {part.begin(), part.begin() + static_cast<std::ptrdiff_t>(cut)}});
+      if (cut > 0)
+        send_segment(peer, {0, Segment::Kind::data, {part.begin(), part.begin() + static_cast<std::ptrdiff_t>(cut)}});
       send_segment(peer, {0, Segment::Kind::reset, {}});
       reset(socket, ECONNRESET);
       return -std::exchange(socket->error, 0);
@@ -177,7 +182,8 @@ void SimNetwork::arrive(const SocketPtr& socket, Segment segment) {
   SocketPtr peer = socket->peer;
   if (socket->vanished) {
     // Nobody here knows this connection: the answer is a reset.
-    if (segment.kind != Segment::Kind::reset && peer && !peer->vanished) send_segment(peer, {0, Segment::Kind::reset, {}});
+    if (segment.kind != Segment::Kind::reset && peer && !peer->vanished)
+      send_segment(peer, {0, Segment::Kind::reset, {}});
     return;
   }
   switch (segment.kind) {
@@ -254,10 +260,15 @@ void SimNetwork::reset(const SocketPtr& socket, int error) {
   wake_all(socket);
 }
 
-void SimNetwork::wake(std::deque<SocketWaiter>& waiters) {
-  // A waiter that goes on may add or remove waiters.
-  auto copy = waiters;
-  for (const SocketWaiter& waiter : copy) waiter.kernel->socket_changed(waiter.flight);
+void SimNetwork::wake(const std::deque<SocketWaiter>& waiters) {
+  // Always as events of their own: a waiter that goes on ends operations and changes sockets.
+  for (const SocketWaiter& waiter : waiters)
+    world_.at(
+        world_.now(),
+        [](void* object, std::uint64_t flight, std::uint64_t) {
+          static_cast<SimKernel*>(object)->socket_changed(flight);
+        },
+        waiter.kernel, waiter.flight, 0);
 }
 
 void SimNetwork::wake_all(const SocketPtr& socket) {
@@ -269,7 +280,9 @@ void SimNetwork::wake_all(const SocketPtr& socket) {
 std::size_t SimNetwork::connections() {
   std::size_t count = 0;
   for (const auto& weak : sockets_)
-    if (auto socket = weak.lock(); socket && !socket->listening && !socket->vanished && socket->peer && !socket->peer->vanished) ++count;
+    if (auto socket = weak.lock();
+        socket && !socket->listening && !socket->vanished && socket->peer && !socket->peer->vanished)
+      ++count;
   return count / 2;
 }
 

@@ -55,14 +55,14 @@ struct SimSocket {
   std::vector<std::byte> received;
   std::size_t received_begin = 0;  // what was read already
   std::size_t window = 256 * 1024;
-  Nanos stalled_since = -1;        // when the front segment first could not be delivered
+  Nanos stalled_since = -1;  // when the front segment first could not be delivered
   bool small_pieces = false;
   bool slow = false;
   bool black_hole = false;  // half-open: nothing arrives any more, and nobody says so
   bool end_received = false;
-  bool shut = false;        // we ended our direction
-  bool vanished = false;    // this end no longer exists; what arrives is answered with a reset
-  int error = 0;            // told once, positive errno
+  bool shut = false;      // we ended our direction
+  bool vanished = false;  // this end no longer exists; what arrives is answered with a reset
+  int error = 0;          // told once, positive errno
 
   bool closed = false;  // the descriptor is gone; the socket lives while operations wait on it
   std::deque<SocketWaiter> receivers;
@@ -109,7 +109,7 @@ class SimNetwork {
   void deliver(const SocketPtr& socket);
   void arrive(const SocketPtr& socket, Segment segment);
   bool stalled(const SocketPtr& socket);
-  void wake(std::deque<SocketWaiter>& waiters);
+  void wake(const std::deque<SocketWaiter>& waiters);
   void wake_all(const SocketPtr& socket);
   static void bury(const SocketPtr& socket);
   SocketPtr new_socket(SimNode& node);

@@ -72,10 +72,14 @@ void SimWorld::end(SimProcess& process, EndReason reason) {
     }
     // The ring keeps its files for a moment after its process died, and with them their locks.
     Nanos lag = reason == EndReason::finished ? 0 : static_cast<Nanos>(cut_random_.below(2'000'000));
-    if (reason == EndReason::killed && file.inode->lock_owner == file.number && strike(FaultClass::lock_lingers, process.node_))
+    if (reason == EndReason::killed && file.inode->lock_owner == file.number &&
+        strike(FaultClass::lock_lingers, process.node_))
       lag = static_cast<Nanos>(faults_.detail(FaultClass::lock_lingers).below(4'000'000'000));
     if (lag == 0) process.node_.disk.release(file.inode, file.number);
-    else after(lag, [&node = process.node_, inode = file.inode, open_file = file.number] { node.disk.release(inode, open_file); });
+    else
+      after(lag, [&node = process.node_, inode = file.inode, open_file = file.number] {
+        node.disk.release(inode, open_file);
+      });
   }
   process.files_.clear();
   for (auto& shard : process.shards_) ++shard.generation;
@@ -100,8 +104,8 @@ void SimWorld::power_cut(SimNode& node, CutProfile profile) {
 
 void SimWorld::pause(SimProcess& process, Nanos duration) {
   process.paused_until_ = std::max(process.paused_until_, now_ + duration);
-  say("%s: process %llu pauses for %.3f s", process.node_.name.c_str(), static_cast<unsigned long long>(process.number_),
-      static_cast<double>(duration) / 1e9);
+  say("%s: process %llu pauses for %.3f s", process.node_.name.c_str(),
+      static_cast<unsigned long long>(process.number_), static_cast<double>(duration) / 1e9);
 }
 
 void SimWorld::jump_wall(SimNode& node, Nanos by) {
@@ -189,14 +193,13 @@ void SimWorld::run_turn(SimProcess& process, std::size_t shard) {
     state.idle_turns = 0;
     Nanos deadline = reactor.next_deadline();
     // The reactor's clock counts from boot; a timer that is due already still costs a turn.
-    if (deadline != wait_forever) schedule_turn(process, shard, std::max(soon, now_ + (deadline - process.kernels_[shard]->now())));
+    if (deadline != wait_forever)
+      schedule_turn(process, shard, std::max(soon, now_ + (deadline - process.kernels_[shard]->now())));
   }
 }
 
 void SimWorld::mix(std::uint64_t a, std::uint64_t b, std::uint64_t c) {
-  auto fold = [&](std::uint64_t value) {
-    trace_hash_ = std::rotl((trace_hash_ ^ value) * 0x9e3779b97f4a7c15, 29);
-  };
+  auto fold = [&](std::uint64_t value) { trace_hash_ = std::rotl((trace_hash_ ^ value) * 0x9e3779b97f4a7c15, 29); };
   fold(static_cast<std::uint64_t>(now_));
   fold(a);
   fold(b);
@@ -233,7 +236,8 @@ bool SimWorld::inject(FaultClass fault, const SimNode& node) {
 SimProcess::SimProcess(SimWorld& world, SimNode& node, std::uint64_t number, std::size_t shards)
     : world_(world), node_(node), number_(number), shards_(shards) {
   for (std::size_t shard = 0; shard < shards; ++shard)
-    kernels_.push_back(std::make_unique<SimKernel>(world, *this, shard, split_seed(world.seed(), "kernel", number * 256 + shard)));
+    kernels_.push_back(
+        std::make_unique<SimKernel>(world, *this, shard, split_seed(world.seed(), "kernel", number * 256 + shard)));
 }
 
 SimProcess::~SimProcess() = default;

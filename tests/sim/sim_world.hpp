@@ -76,7 +76,9 @@ class SimWorld {
   FaultInjector& faults() { return faults_; }
   SimNetwork& network() { return network_; }
   /// A random stream of its own.
-  Random stream(std::string_view name, std::uint64_t number = 0) const { return Random(split_seed(seed_, name, number)); }
+  Random stream(std::string_view name, std::uint64_t number = 0) const {
+    return Random(split_seed(seed_, name, number));
+  }
 
   SimNode& add_node(const std::string& name);
   const std::vector<std::unique_ptr<SimNode>>& nodes() const { return nodes_; }
