@@ -78,7 +78,7 @@ void HelperThread::run() {
     queued_count_.wait(done, std::memory_order_acquire);
     if (stopping_.load(std::memory_order_acquire)) return;
     Operation* operation = queue_[done % queue_max];
-    std::int32_t result = run_blocking(*operation);
+    std::int32_t result = perform_(*operation);
     finished_[done % queue_max] = Finished{operation, result};
     finished_count_.store(done + 1, std::memory_order_release);
     wake_(context_);

@@ -23,6 +23,7 @@ bool runs_blocking(OperationCode code);
 class OperationList {
  public:
   bool empty() const { return first_ == nullptr; }
+  Operation* first() const { return first_; }
   void push(Operation& operation);
   Operation* pop();
   /// False when it is not in the list.
@@ -37,13 +38,16 @@ class HelperThread {
  public:
   static constexpr std::size_t queue_max = 128;  // operations accepted and not taken back yet; a power of two
 
-  /// `wake(context)` is called after each finished operation. The thread starts with the first push.
-  HelperThread(void (*wake)(void*), void* context) : wake_(wake), context_(context) {}
+  /// `perform` carries an operation out, blocking; `wake(context)` is called after each. The thread starts with the first
+  /// push.
+  HelperThread(void (*wake)(void*), void* context, std::int32_t (*perform)(Operation&) = run_blocking)
+      : wake_(wake), context_(context), perform_(perform) {}
   ~HelperThread();
   HelperThread(const HelperThread&) = delete;
   HelperThread& operator=(const HelperThread&) = delete;
 
   bool has_room() const { return in_flight_ < queue_max; }
+  std::size_t in_flight() const { return in_flight_; }
   /// Only when there is room.
   void push(Operation& operation);
   /// One finished operation and its result; nullptr when there is none.
@@ -59,6 +63,7 @@ class HelperThread {
 
   void (*const wake_)(void*);
   void* const context_;
+  std::int32_t (*const perform_)(Operation&);
   std::thread thread_;
   std::size_t in_flight_ = 0;  // accepted and not taken back: what keeps both rings from running over
 

@@ -62,7 +62,7 @@ TEST_P(UringFileTest, durable_direct_write_into_an_allocated_file_uses_registere
   EXPECT_GT(status.direct_io_align, 0U);
   EXPECT_LE(status.direct_io_align, block_bytes);
 
-  auto before = kernel_->counters();
+  auto before = counters();
   Operation write = transfer(OperationCode::write, file, 2 * block_bytes, memory.get(), 128 * KiB);
   write.durable = true;
   EXPECT_EQ(run(write), static_cast<std::int32_t>(128 * KiB));
@@ -71,7 +71,7 @@ TEST_P(UringFileTest, durable_direct_write_into_an_allocated_file_uses_registere
   EXPECT_EQ(run(read), static_cast<std::int32_t>(64 * KiB));
   EXPECT_TRUE(all_zero({back, block_bytes})) << "allocated and never written reads as zeros";
   EXPECT_EQ(std::memcmp(back + block_bytes, memory.get(), 60 * KiB), 0);
-  auto after = kernel_->counters();
+  auto after = counters();
   EXPECT_EQ(after.fixed_transfers - before.fixed_transfers, GetParam().options.registered_memory ? 2U : 0U);
   EXPECT_EQ(after.fixed_files - before.fixed_files, GetParam().options.registered_files ? 2U : 0U);
   EXPECT_EQ(close_descriptor(file), 0);
@@ -84,9 +84,9 @@ TEST_P(UringFileTest, memory_beside_the_registered_ranges_is_transferred_plainly
   std::int32_t file = open_file(path("data"), open_read | open_write | open_create | open_direct);
   ASSERT_GE(file, 0);
   auto fixed = [this](Operation operation) {
-    auto before = kernel_->counters().fixed_transfers;
+    auto before = counters().fixed_transfers;
     EXPECT_EQ(run(operation), static_cast<std::int32_t>(operation.length));
-    return kernel_->counters().fixed_transfers - before;
+    return counters().fixed_transfers - before;
   };
   std::uint64_t expected = GetParam().options.registered_memory ? 1 : 0;
   EXPECT_EQ(fixed(transfer(OperationCode::write, file, 0, memory.get() + 60 * KiB, block_bytes)), expected);

@@ -1,4 +1,4 @@
-// Drives a UringKernel by hand, one operation at a time, in every mode the kernel can fall back to.
+// Drives a kernel by hand, one operation at a time: io_uring in every mode it can fall back to, and the posix kernel.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/time.hpp"
+#include "reactor/posix_kernel.hpp"
 #include "reactor/uring_kernel.hpp"
 
 namespace millrace::test {
@@ -20,6 +21,7 @@ namespace millrace::test {
 struct UringMode {
   const char* name;
   UringOptions options;
+  bool posix = false;  // the kernel without io_uring; options then say what it has none of
 };
 
 inline void PrintTo(const UringMode& mode, std::ostream* out) { *out << mode.name; }
@@ -43,6 +45,7 @@ inline std::vector<UringMode> all_modes() {
     o.no_sq_array = o.defer_taskrun = o.multishot = o.provided_ring = false;
     o.registered_memory = o.registered_files = o.message_wake = false;
   });
+  modes.push_back({"posix", modes.back().options, true});
   return modes;
 }
 
@@ -52,10 +55,8 @@ class UringTest : public ::testing::TestWithParam<UringMode> {
   static constexpr std::size_t buffer_bytes = 1024;
 
   void SetUp() override {
-    std::string why;
-    auto created = UringKernel::create(GetParam().options, why);
-    ASSERT_TRUE(created) << why;
-    kernel_ = std::move(*created);
+    make_kernel();
+    ASSERT_NE(kernel_, nullptr);
     ASSERT_TRUE(kernel_->provide_buffers(buffer_count, buffer_bytes));
     const char* chosen = std::getenv("TMPDIR");  // has direct I/O, as the current folder has; /tmp may not
     std::filesystem::path parent = chosen != nullptr ? chosen : std::filesystem::current_path();
@@ -66,6 +67,27 @@ class UringTest : public ::testing::TestWithParam<UringMode> {
   void TearDown() override {
     kernel_.reset();
     if (!directory_.empty()) std::filesystem::remove_all(directory_);
+  }
+
+  void make_kernel() {
+    uring_ = nullptr;
+    posix_ = nullptr;
+    if (GetParam().posix) {
+      auto posix = std::make_unique<PosixKernel>();
+      posix_ = posix.get();
+      kernel_ = std::move(posix);
+      return;
+    }
+    std::string why;
+    auto created = UringKernel::create(GetParam().options, why);
+    ASSERT_TRUE(created) << why;
+    uring_ = created->get();
+    kernel_ = std::move(*created);
+  }
+  UringKernel::Counters counters() const {
+    UringKernel::Counters none;
+    if (posix_ != nullptr) none.starved = posix_->starved();
+    return uring_ != nullptr ? uring_->counters() : none;
   }
 
   std::string path(const char* name) const { return directory_ + "/" + name; }
@@ -138,7 +160,9 @@ class UringTest : public ::testing::TestWithParam<UringMode> {
     return {server, client};
   }
 
-  std::unique_ptr<UringKernel> kernel_;
+  std::unique_ptr<Kernel> kernel_;
+  UringKernel* uring_ = nullptr;  // kernel_, when it is one
+  PosixKernel* posix_ = nullptr;
   std::string directory_;
   std::vector<Completion> completions_;
 };

@@ -142,7 +142,7 @@ TEST_P(UringSocketTest, multishot_receive_outlives_the_buffers_running_out) {
   }
   EXPECT_TRUE(got == sent);
   EXPECT_EQ(next(send).result, static_cast<std::int32_t>(sent.size()));
-  EXPECT_GT(kernel_->counters().starved, 10U);
+  EXPECT_GT(counters().starved, 10U);
   EXPECT_EQ(shut_down(client), 0);
   Completion end = next(receive);
   EXPECT_EQ(end.result, 0);
@@ -274,8 +274,8 @@ TEST_P(UringSocketTest, cancel_finds_waiting_starved_and_finished_operations) {
   kernel_->submit(receive);
   std::vector<ProvidedBuffer> held;
   while (held.size() < buffer_count) held.push_back(next(receive).buffer);
-  for (int tries = 0; tries < 100 && kernel_->counters().starved == 0; ++tries) poll(nanos_per_milli);
-  ASSERT_GT(kernel_->counters().starved, 0U);
+  for (int tries = 0; tries < 100 && counters().starved == 0; ++tries) poll(nanos_per_milli);
+  ASSERT_GT(counters().starved, 0U);
   Operation operation;
   operation.code = OperationCode::cancel;
   operation.target = &receive;
@@ -339,8 +339,7 @@ TEST_P(UringSocketTest, destroying_the_kernel_with_operations_in_flight_is_quiet
   kernel_->submit(never_submitted);
   Nanos begin = kernel_->now();
   kernel_.reset();
-  std::string why;
-  kernel_ = *UringKernel::create({}, why);
+  make_kernel();
   EXPECT_LT(kernel_->now() - begin, nanos_per_second / 2) << "cancelled, not waited out";
   EXPECT_EQ(close_descriptor(server), 0);
   EXPECT_EQ(close_descriptor(client), 0);

@@ -84,6 +84,11 @@ TEST_P(UringWakeTest, seeds_differ_and_clocks_run) {
 
 TEST_P(UringWakeTest, features_name_what_is_used_and_what_replaces_the_rest) {
   const KernelFeatures& features = kernel_->features();
+  if (GetParam().posix) {
+    EXPECT_EQ(features.name, "posix");
+    EXPECT_FALSE(features.used.empty());
+    return;
+  }
   EXPECT_EQ(features.name, "io_uring");
   auto missing = [&](const char* word) {
     for (const std::string& line : features.missing)
