@@ -28,7 +28,7 @@ Result<GroupHeader> read_group_header(Bytes bytes, std::uint64_t file_offset) {
   if (header.batches == 0 || header.length < least || !is_aligned(header.length, batch_align))
     return fail(Error::corrupt);
   if (header.length > (header.batches == 1 ? group_span_max : group_bytes_max)) return fail(Error::corrupt);
-  if (header.first_lsn.value == 0) return fail(Error::corrupt);
+  if (header.first_lsn.value == 0 || header.durable_upto > group_end_lsn(header)) return fail(Error::corrupt);
   return header;
 }
 
@@ -54,6 +54,17 @@ Result<PlacedBatch> BatchWalk::check_next() {
   at_ += span;
   lsn_ = lsn_.next();
   chain_ = chain;
+  return batch;
+}
+
+PlacedBatch BatchWalk::next_checked() {
+  Bytes rest = bytes_.subspan(at_);
+  auto header = load<BatchHeader>(rest);
+  std::size_t span = batch_span(header.body_bytes);
+  PlacedBatch batch{header, at_, rest.first(span), rest.subspan(batch_header_bytes, header.body_bytes)};
+  at_ += span;
+  lsn_ = Lsn{header.lsn + 1};
+  chain_ = Chain{header.chain};
   return batch;
 }
 

@@ -92,8 +92,9 @@ struct TailGroup {
   std::uint64_t length = 0;  // as in the group header
   Lsn first_lsn;
   Chain chain_before;
-  Chain chain_after;
-  std::vector<Bytes> pieces;  // the slots' bytes, one behind the other; they point into the input's tail
+  Chain chain_after{};
+  std::vector<Bytes> pieces{};    // the slots' bytes, one behind the other; they point into the input's tail
+  std::vector<std::byte> more{};  // damage only: what stood right behind them in the segment and continues them
 };
 
 struct Verdict {
@@ -107,7 +108,8 @@ struct Verdict {
 
   std::uint64_t prefix_end = 0;   // P: end of the valid groups from the front; 0 when not begun
   std::uint64_t content_end = 0;  // end of the last group kept, tail groups (closed anew) included
-  std::uint64_t nonzero_end = 0;  // no bytes but zeros from here on
+  std::uint64_t nonzero_end =
+      0;  // no bytes but zeros from here on (closed segments: not looked at behind their length)
   std::vector<TailGroup> tail_groups;
 
   // To quarantine, then zeroed and synced, before anything is written; empty when equal. Then tail_groups are written.
@@ -115,17 +117,18 @@ struct Verdict {
   std::uint64_t cut_end = 0;
   bool go_on_here = false;  // the next group goes to content_end of this segment; else a new segment is begun
 
-  Lsn next_lsn;          // never used before, nor lost
-  Chain chain;           // after the last batch kept
-  Epoch last_epoch;      // of the last group or slot kept
+  Lsn next_lsn;      // never used before, nor lost
+  Chain chain;       // after the last batch kept
+  Epoch last_epoch;  // of the last group or slot kept
   Nanos last_leader_time = 0;
-  Lsn durable_known;     // D: everything below was durable
+  Lsn durable_known;  // D: everything below was durable
 
-  bool damaged = false;           // something durable, or perhaps durable, is lost
-  Lsn lost_first;                 // all that is lost lies in [lost_first, lost_end)
+  bool damaged = false;  // something durable, or perhaps durable, is lost
+  Lsn lost_first;        // all that is lost lies in [lost_first, lost_end)
   Lsn lost_end;
-  std::uint64_t lost_batches = 0; // at most so many
-  std::uint64_t offset_bump = 0;  // how many offsets every stream must skip; 0 when all that is lost is known by its headers
+  std::uint64_t lost_batches = 0;  // at most so many
+  std::uint64_t offset_bump =
+      0;  // how many offsets every stream must skip; 0 when all that is lost is known by its headers
 
   std::uint64_t groups = 0;  // found in the segment and kept
   std::uint64_t batches = 0;
@@ -157,6 +160,7 @@ class SegmentRecovery {
 
 /// Writes the closing of a tail group into `target` (align_up(group.length, 4096) bytes): header with this epoch and
 /// durable_upto, batches, zeros. What opening writes to group.file_offset.
-void close_tail_group(const TailGroup& group, const Id128& segment_id, Epoch epoch, Lsn durable_upto, MutableBytes target);
+void close_tail_group(const TailGroup& group, const Id128& segment_id, Epoch epoch, Lsn durable_upto,
+                      MutableBytes target);
 
 }  // namespace millrace

@@ -44,7 +44,8 @@ class TailScan {
   std::uint64_t taken() const { return taken_; }
 
  private:
-  const FoundSlot* newest_at(const Id128& segment_id, std::uint64_t group, std::uint64_t start, const LogEnd& end) const;
+  const FoundSlot* newest_at(const Id128& segment_id, std::uint64_t group, std::uint64_t start,
+                             const LogEnd& end) const;
   TailGroup run(const FoundSlot& first, LogEnd& end, std::uint64_t placed_at);
 
   std::vector<FoundSlot> slots_;
