@@ -1,0 +1,62 @@
+// Client: the connection of a process to a Millrace server. It owns one I/O thread that blocks when there is nothing to do,
+// the memory of all batches under way, and the connections (one or more a shard), which it opens again by itself.
+//
+//   auto client = millrace::Client::connect({.server = "127.0.0.1:7070"});
+//   auto producer = client->producer({.stream = "orders"});
+//   producer->append(millrace::Record("hello"));
+//   producer->flush();
+//
+// Threads: any. Producers and consumers may outlive the Client handle; the I/O thread ends with the last of them.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "millrace/consumer.hpp"
+#include "millrace/error.hpp"
+#include "millrace/producer.hpp"
+
+namespace millrace {
+
+struct ClientOptions {
+  std::string server = "127.0.0.1:7070";     // HOST:PORT
+  std::string identity{};                    // who we say we are; for the server's log
+  std::uint32_t connections = 1;             // a shard; producers are spread over them, each stays on its own
+  std::size_t memory_bytes = 64 * 1024 * 1024;   // all batches filling or in flight; append refuses beyond
+  std::size_t batch_bytes_max = 256 * 1024;      // largest batch_bytes a producer may ask for
+  std::chrono::milliseconds retry{30'000};       // how long to keep trying: connect, reconnect, and a server that cannot
+};
+
+/// What the server said of itself.
+struct ServerInfo {
+  std::uint32_t shards = 0;
+  std::uint64_t cluster_id_high = 0;
+  std::uint64_t cluster_id_low = 0;
+};
+
+class ClientImpl;
+
+class Client {
+ public:
+  Client();
+  Client(Client&&) noexcept;
+  Client& operator=(Client&&) noexcept;
+  ~Client();
+
+  /// Connects and shakes hands, trying for as long as `options.retry`.
+  static Expected<Client> connect(const ClientOptions& options);
+
+  /// Registers a producer for one stream (created with its first batch).
+  Expected<Producer> producer(ProducerOptions options);
+  Expected<Consumer> consumer(ConsumerOptions options);
+  ServerInfo server() const;
+
+  explicit Client(std::shared_ptr<ClientImpl> impl);
+
+ private:
+  std::shared_ptr<ClientImpl> impl_;
+};
+
+}  // namespace millrace
