@@ -25,7 +25,8 @@
 
 namespace millrace {
 
-enum class Level : std::uint8_t { local = 0, quorum = 1 };
+/// What an acknowledged record survives: `local` = durable on the server's own disk; `quorum` = on followers too.
+enum class Level : std::uint8_t { local = 1, quorum = 2 };
 
 /// What became of one batch: `count` records with tickets from `first_ticket` stand at offsets from `first_offset`.
 struct Commit {
@@ -59,7 +60,6 @@ struct ProducerOptions {
   std::chrono::microseconds linger{0};   // how long a batch that is not full may wait for more
   std::uint32_t in_flight = 16;          // batches sent and not yet acknowledged, 1..64
   std::uint32_t queued = 16;             // batches filled or filling beyond those; append refuses when all are in use
-  Level level = Level::local;
   std::uint64_t id = 0;                  // 0 = a new random identity; the same id again fences the older holder
   std::function<void(const Commit&)> on_commit{};
 };
