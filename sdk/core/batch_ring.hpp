@@ -79,9 +79,9 @@ class BatchRing {
 
  private:
   struct alignas(64) Slot {
-    std::atomic<std::uint64_t> reserved;        // closed bit, records, bytes
-    std::atomic<std::uint32_t> copied{0};       // records whose copy is done
-    std::atomic<bool> in_use{false};            // from its opening to its release
+    std::atomic<std::uint64_t> reserved;   // closed bit, records, bytes
+    std::atomic<std::uint32_t> copied{0};  // records whose copy is done
+    std::atomic<bool> in_use{false};       // from its opening to its release
     std::uint32_t buffer_number = BufferPool::none;
     BatchBuffer buffer{};
     std::atomic<std::uint64_t> first_ticket{0};

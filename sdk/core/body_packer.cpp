@@ -86,8 +86,8 @@ void separate(const BatchBuffer& buffer, std::uint32_t records, PackScratch& scr
 
 /// Writes a vector of running ends and one of the bytes they divide at `at`; returns where it ended, aligned to 4.
 template <class LengthOf>
-std::uint32_t put_divided(FrontWriter& front, Field ends_field, Field bytes_field, std::uint32_t at, std::uint32_t records,
-                          Bytes bytes, LengthOf length_of) {
+std::uint32_t put_divided(FrontWriter& front, Field ends_field, Field bytes_field, std::uint32_t at,
+                          std::uint32_t records, Bytes bytes, LengthOf length_of) {
   front.field(ends_field, at, records);
   at += 4;
   std::uint32_t end = 0;
@@ -116,7 +116,8 @@ PackedBody pack_body(const BatchBuffer& buffer, std::uint32_t records, PackScrat
   const std::uint32_t ends_at = times ? times_at + 4 + 8 * records : front_end;
   const std::uint32_t types_at = ends_at + 4 + 4 * records;
   const std::uint32_t types_end = seen.types ? types_at + 4 + 2 * records : types_at;
-  const auto payload_at = static_cast<std::uint32_t>(align_up(types_end + 4, 16));  // of its bytes; the length before them
+  const auto payload_at =
+      static_cast<std::uint32_t>(align_up(types_end + 4, 16));  // of its bytes; the length before them
 
   FrontWriter front{buffer.arena - payload_at};
   std::byte* body = front.body;
@@ -128,8 +129,7 @@ PackedBody pack_body(const BatchBuffer& buffer, std::uint32_t records, PackScrat
       std::memcpy(body + times_at + 4 + 8 * i, &buffer.notes[i].event_time, 8);
   }
   front.field(ends, ends_at, records);
-  if (divided)
-    std::memcpy(body + ends_at + 4, scratch.payload_ends.data(), std::size_t{4} * records);
+  if (divided) std::memcpy(body + ends_at + 4, scratch.payload_ends.data(), std::size_t{4} * records);
   else
     for (std::uint32_t i = 0; i < records; ++i) std::memcpy(body + ends_at + 4 + 4 * i, &buffer.notes[i].end, 4);
   if (seen.types) {

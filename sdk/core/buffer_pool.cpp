@@ -19,8 +19,8 @@ BufferShape BufferShape::of(std::size_t arena_bytes, std::uint32_t records_max) 
   shape.records_max = records_max;
   shape.front_bytes = align_up(request_front_max + body_front_max(records_max), cache_line_bytes);
   shape.back_bytes = align_up(body_back_max(records_max) + batch_align, cache_line_bytes);
-  shape.total_bytes = align_up(shape.front_bytes + shape.arena_bytes + shape.back_bytes + records_max * sizeof(RecordNote),
-                               cache_line_bytes);
+  shape.total_bytes = align_up(
+      shape.front_bytes + shape.arena_bytes + shape.back_bytes + records_max * sizeof(RecordNote), cache_line_bytes);
   return shape;
 }
 
@@ -28,7 +28,8 @@ void BufferPool::FreeMemory::operator()(std::byte* memory) const { std::free(mem
 
 BufferPool::BufferPool(std::size_t memory_bytes, const BufferShape& shape) : shape_(shape) {
   count_ = static_cast<std::uint32_t>(std::clamp<std::size_t>(memory_bytes / shape.total_bytes, 2, none - 1));
-  memory_.reset(static_cast<std::byte*>(std::aligned_alloc(block_bytes, align_up(count_ * shape.total_bytes, block_bytes))));
+  memory_.reset(
+      static_cast<std::byte*>(std::aligned_alloc(block_bytes, align_up(count_ * shape.total_bytes, block_bytes))));
   MR_ASSERT(memory_ != nullptr);
   next_ = std::make_unique<std::atomic<std::uint32_t>[]>(count_);
   for (std::uint32_t i = 0; i < count_; ++i) next_[i].store(i + 1 < count_ ? i + 1 : none, std::memory_order_relaxed);
@@ -55,7 +56,8 @@ void BufferPool::give_back(std::uint32_t number) {
   for (;;) {
     next_[number].store(static_cast<std::uint32_t>(top), std::memory_order_relaxed);
     const std::uint64_t tag = (top >> 32) + 1;
-    if (top_.compare_exchange_weak(top, tag << 32 | number, std::memory_order_acq_rel, std::memory_order_acquire)) break;
+    if (top_.compare_exchange_weak(top, tag << 32 | number, std::memory_order_acq_rel, std::memory_order_acquire))
+      break;
   }
   free_count_.fetch_add(1, std::memory_order_relaxed);
 }

@@ -32,10 +32,10 @@ static_assert(sizeof(RecordNote) == 24);
 
 /// How one buffer is divided; the same for all buffers of a pool.
 struct BufferShape {
-  std::size_t arena_bytes = 0;     // payloads, keys and headers of a batch
-  std::uint32_t records_max = 0;   // notes
-  std::size_t front_bytes = 0;     // before the arena
-  std::size_t back_bytes = 0;      // behind the arena: vectors of keys and headers, and padding
+  std::size_t arena_bytes = 0;    // payloads, keys and headers of a batch
+  std::uint32_t records_max = 0;  // notes
+  std::size_t front_bytes = 0;    // before the arena
+  std::size_t back_bytes = 0;     // behind the arena: vectors of keys and headers, and padding
   std::size_t total_bytes = 0;
 
   /// For batches of at most `arena_bytes` of payload and `records_max` records.
@@ -74,7 +74,8 @@ class BufferPool {
   std::uint32_t count_ = 0;
   std::unique_ptr<std::byte[], FreeMemory> memory_;
   std::unique_ptr<std::atomic<std::uint32_t>[]> next_;
-  std::atomic<std::uint64_t> top_{0};  // high half: a tag that defeats reuse between load and exchange; low half: number
+  std::atomic<std::uint64_t> top_{
+      0};  // high half: a tag that defeats reuse between load and exchange; low half: number
   std::atomic<std::uint32_t> free_count_{0};
 };
 

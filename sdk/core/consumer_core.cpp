@@ -83,12 +83,9 @@ void ConsumerCore::consumed(std::uint64_t bytes) {
 void ConsumerCore::session_answer(const Frame& frame, std::uint32_t token, Nanos now) {
   if (token != read_ || (state_ != State::asked && state_ != State::reading)) return;
   switch (frame.header.type) {
-    case FrameType::read_begin:
-      return handle_begin(frame, now);
-    case FrameType::batches:
-      return handle_batches(frame, now);
-    case FrameType::notice:
-      return handle_notice(frame, now);
+    case FrameType::read_begin: return handle_begin(frame, now);
+    case FrameType::batches: return handle_batches(frame, now);
+    case FrameType::notice: return handle_notice(frame, now);
     case FrameType::read_end: {
       const auto end = wire::decode_read_end(frame);
       if (!end) return session_.drop(end.error());
@@ -100,8 +97,7 @@ void ConsumerCore::session_answer(const Frame& frame, std::uint32_t token, Nanos
       if (!refused) return session_.drop(refused.error());
       return handle_end(refused->error, refused->detail, now);
     }
-    default:
-      return session_.drop(Error::bad_frame);
+    default: return session_.drop(Error::bad_frame);
   }
 }
 
@@ -116,10 +112,8 @@ void ConsumerCore::handle_begin(const Frame& frame, Nanos now) {
   // "The end" means the end when the reader first asked, whatever is appended while a connection is lost.
   const bool to_end = settings_.until.kind == wire::PositionKind::latest ||
                       (settings_.until.kind == wire::PositionKind::none && !settings_.follow);
-  if (to_end)
-    stop_at_ = begin->end.value;
-  else if (settings_.until.kind == wire::PositionKind::offset)
-    stop_at_ = settings_.until.value;
+  if (to_end) stop_at_ = begin->end.value;
+  else if (settings_.until.kind == wire::PositionKind::offset) stop_at_ = settings_.until.value;
 }
 
 bool ConsumerCore::verify(const wire::Batches& message) const {

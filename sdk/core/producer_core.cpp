@@ -18,7 +18,8 @@ static_assert(frame_header_bytes + batch_header_bytes <= request_front_max);
 
 }  // namespace
 
-ProducerCore::ProducerCore(Session& session, BatchRing& ring, const ProducerSettings& settings, ProducerListener& listener)
+ProducerCore::ProducerCore(Session& session, BatchRing& ring, const ProducerSettings& settings,
+                           ProducerListener& listener)
     : session_(session),
       ring_(ring),
       settings_(settings),

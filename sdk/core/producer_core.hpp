@@ -51,11 +51,11 @@ class ProducerListener {
 
 struct ProducerSettings {
   std::string stream;
-  ProducerId id{};                 // 0 = the server chooses
-  std::uint32_t in_flight = 16;    // 1..64
+  ProducerId id{};               // 0 = the server chooses
+  std::uint32_t in_flight = 16;  // 1..64
   Nanos linger = 0;
-  Nanos retry = 30'000'000'000;    // without progress
-  Nanos backoff_min = 5'000'000;   // after a refusal that asks to come again without saying when; doubles
+  Nanos retry = 30'000'000'000;   // without progress
+  Nanos backoff_min = 5'000'000;  // after a refusal that asks to come again without saying when; doubles
   Nanos backoff_max = 500'000'000;
 };
 
@@ -130,7 +130,7 @@ class ProducerCore final : public SessionUser {
   std::uint64_t taken_ = 0;
   std::uint32_t unanswered_ = 0;  // entries sent on this connection without an answer
 
-  bool holding_ = false;          // something was refused: nothing is sent until all is answered and resume_at_
+  bool holding_ = false;  // something was refused: nothing is sent until all is answered and resume_at_
   std::optional<Nanos> resume_at_;
   Nanos backoff_next_;
   Nanos linger_until_ = no_deadline;

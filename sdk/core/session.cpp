@@ -56,7 +56,8 @@ Nanos Session::backoff() {
   random_ ^= random_ >> 12;
   random_ ^= random_ << 25;
   random_ ^= random_ >> 27;
-  const auto spread = static_cast<Nanos>((random_ * 0x2545f4914f6cdd1dULL >> 33) % static_cast<std::uint64_t>(base / 4 + 1));
+  const auto spread =
+      static_cast<Nanos>((random_ * 0x2545f4914f6cdd1dULL >> 33) % static_cast<std::uint64_t>(base / 4 + 1));
   const auto hint = static_cast<Nanos>(std::min<std::uint64_t>(std::exchange(wait_hint_, 0), 10'000)) * 1'000'000;
   return std::max(base + spread, hint);
 }
@@ -64,15 +65,11 @@ Nanos Session::backoff() {
 Nanos Session::deadline() const {
   if (dropping_) return 0;
   switch (state_) {
-    case State::down:
-      return attempt_at_;
+    case State::down: return attempt_at_;
     case State::connecting:
-    case State::greeting:
-      return attempt_begun_ + settings_.connect_timeout;
-    case State::up:
-      return heard_at_ + (pinged_ ? settings_.dead_after : settings_.ping_after);
-    case State::failed:
-      break;
+    case State::greeting: return attempt_begun_ + settings_.connect_timeout;
+    case State::up: return heard_at_ + (pinged_ ? settings_.dead_after : settings_.ping_after);
+    case State::failed: break;
   }
   return no_deadline;
 }
@@ -87,9 +84,7 @@ void Session::advance(Nanos now) {
       attempt_begun_ = now;
       break;
     case State::connecting:
-    case State::greeting:
-      go_down(Error::timed_out, now);
-      break;
+    case State::greeting: go_down(Error::timed_out, now); break;
     case State::up:
       if (pinged_) {
         go_down(Error::timed_out, now);
@@ -98,8 +93,7 @@ void Session::advance(Nanos now) {
         send(wire::Ping{0, attempt_});
       }
       break;
-    case State::failed:
-      break;
+    case State::failed: break;
   }
 }
 
@@ -195,10 +189,8 @@ void Session::handle(const Frame& frame, Nanos now) {
     return handle_welcome(frame, now);
   }
   switch (frame.header.type) {
-    case FrameType::acks:
-      return handle_acks(frame, now);
-    case FrameType::pong:
-      return;
+    case FrameType::acks: return handle_acks(frame, now);
+    case FrameType::pong: return;
     case FrameType::refused:
       if (frame.header.request_id == 0 || (frame.header.flags & 1) != 0) return handle_refused(frame, now);
       [[fallthrough]];
@@ -213,8 +205,7 @@ void Session::handle(const Frame& frame, Nanos now) {
       if (SessionUser* user = user_of(frame.header.request_id))
         user->session_answer(frame, static_cast<std::uint32_t>(frame.header.request_id), now);
       return;
-    default:
-      return go_down(Error::bad_frame, now);
+    default: return go_down(Error::bad_frame, now);
   }
 }
 

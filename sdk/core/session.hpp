@@ -53,7 +53,7 @@ struct SessionSettings {
   Nanos dead_after = 15'000'000'000;      // of silence
   Nanos backoff_min = 10'000'000;         // before the second attempt; doubles
   Nanos backoff_max = 1'000'000'000;
-  std::uint64_t seed = 1;                 // spreads the attempts of many clients
+  std::uint64_t seed = 1;  // spreads the attempts of many clients
 };
 
 class Session {
@@ -131,8 +131,8 @@ class Session {
 
   State state_ = State::down;
   std::uint64_t attempt_ = 0;
-  Nanos attempt_at_ = 0;      // down: when to try again
-  Nanos attempt_begun_ = 0;   // connecting, greeting
+  Nanos attempt_at_ = 0;     // down: when to try again
+  Nanos attempt_begun_ = 0;  // connecting, greeting
   Nanos heard_at_ = 0;
   bool pinged_ = false;
   Nanos backoff_next_ = 0;

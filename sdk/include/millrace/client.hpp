@@ -21,12 +21,12 @@
 namespace millrace {
 
 struct ClientOptions {
-  std::string server = "127.0.0.1:7070";     // HOST:PORT
-  std::string identity{};                    // who we say we are; for the server's log
-  std::uint32_t connections = 1;             // a shard; producers are spread over them, each stays on its own
-  std::size_t memory_bytes = 64 * 1024 * 1024;   // all batches filling or in flight; append refuses beyond
-  std::size_t batch_bytes_max = 256 * 1024;      // largest batch_bytes a producer may ask for
-  std::chrono::milliseconds retry{30'000};       // how long to keep trying: connect, reconnect, and a server that cannot
+  std::string server = "127.0.0.1:7070";        // HOST:PORT
+  std::string identity{};                       // who we say we are; for the server's log
+  std::uint32_t connections = 1;                // a shard; producers are spread over them, each stays on its own
+  std::size_t memory_bytes = 64 * 1024 * 1024;  // all batches filling or in flight; append refuses beyond
+  std::size_t batch_bytes_max = 256 * 1024;     // largest batch_bytes a producer may ask for
+  std::chrono::milliseconds retry{30'000};      // how long to keep trying: connect, reconnect, and a server that cannot
 };
 
 /// What the server said of itself.

@@ -41,10 +41,10 @@ struct Place {
 struct ConsumerOptions {
   std::string stream{};
   Place from{};
-  std::optional<Place> until{};         // the first place not read; without it the end at the time of asking
-  bool follow = false;                  // wait for more at the end (until `until`, when given)
-  std::optional<std::uint16_t> type{};  // only records of this type
-  std::uint64_t count = 0;              // stop after so many records; 0 = no such limit
+  std::optional<Place> until{};                // the first place not read; without it the end at the time of asking
+  bool follow = false;                         // wait for more at the end (until `until`, when given)
+  std::optional<std::uint16_t> type{};         // only records of this type
+  std::uint64_t count = 0;                     // stop after so many records; 0 = no such limit
   std::size_t credit_bytes = 8 * 1024 * 1024;  // bytes the server may have under way to us
 };
 

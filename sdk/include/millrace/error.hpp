@@ -75,7 +75,7 @@ struct Problem {
 template <class T>
 class [[nodiscard]] Expected {
  public:
-  Expected(T value) : held_(std::in_place_index<0>, std::move(value)) {}  // NOLINT: implicit on purpose
+  Expected(T value) : held_(std::in_place_index<0>, std::move(value)) {}            // NOLINT: implicit on purpose
   Expected(Problem problem) : held_(std::in_place_index<1>, std::move(problem)) {}  // NOLINT
 
   bool has_value() const { return held_.index() == 0; }

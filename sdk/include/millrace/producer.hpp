@@ -39,8 +39,8 @@ struct Commit {
   std::uint64_t lsn = 0;
   std::uint32_t day = 0;
   Level level = Level::local;
-  bool repeat = false;           // an earlier copy had already been stored
-  std::int64_t sent_at = 0;      // steady clock, ns: when the batch was first handed to the socket
+  bool repeat = false;       // an earlier copy had already been stored
+  std::int64_t sent_at = 0;  // steady clock, ns: when the batch was first handed to the socket
   std::int64_t acknowledged_at = 0;
 };
 

@@ -11,8 +11,12 @@ namespace millrace {
 
 using ByteView = std::span<const std::byte>;
 
-inline ByteView view_of(std::string_view text) { return {reinterpret_cast<const std::byte*>(text.data()), text.size()}; }
-inline std::string_view text_view(ByteView bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+inline ByteView view_of(std::string_view text) {
+  return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
+}
+inline std::string_view text_view(ByteView bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 /// One record to append. The bytes are copied during append(); they may be anything, also nothing.
 struct Record {
