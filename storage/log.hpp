@@ -24,6 +24,7 @@
 #include "protocol/batch.hpp"
 #include "reactor/reactor.hpp"
 #include "reactor/task.hpp"
+#include "storage/watermarks.hpp"
 
 namespace millrace {
 
@@ -53,14 +54,6 @@ struct AppendPosition {
 struct AppendRefusal {
   Error error{};
   std::uint64_t detail = 0;  // no_space: free bytes; retry_later: milliseconds; out_of_order: the sequence expected
-};
-
-/// The watermarks of a log; asserted in one place: replicated <= durable <= written <= appended. Each is "every batch with a
-/// smaller lsn".
-struct Watermarks {
-  Lsn appended{1};
-  Lsn written{1};
-  Lsn durable{1};
 };
 
 class LogListener {

@@ -1,0 +1,40 @@
+#include "storage/day_rule.hpp"
+
+#include <algorithm>
+
+#include "base/assert.hpp"
+
+namespace millrace {
+
+DayRule::DayRule(std::int32_t offset_seconds, Nanos last_time, Day last_day)
+    : offset_seconds_(offset_seconds), last_time_(last_time), last_day_(last_day) {}
+
+Result<> DayRule::start(Nanos wall, Nanos monotonic, bool accept_clock) {
+  wall_at_start_ = wall;
+  monotonic_at_start_ = monotonic;
+  if (last_day_ == Day{} || accept_clock) return {};
+  if (day_of(wall, offset_seconds_).value > last_day_.value + ahead_days_max) return fail(Error::clock_jumped);
+  return {};
+}
+
+DayStamp DayRule::stamp(Nanos wall, Nanos monotonic) const {
+  DayStamp stamp;
+  Day today = day_of(std::max(wall, last_time_), offset_seconds_);
+  const bool outran = (wall - wall_at_start_) - (monotonic - monotonic_at_start_) > outrun_max;
+  if (outran && last_day_ != Day{} && today > last_day_) {
+    stamp.held = true;
+    wall = std::min(wall, day_begin(last_day_.next(), offset_seconds_) - 1);
+    today = last_day_;
+  }
+  stamp.leader_time = std::max(last_time_, wall);
+  stamp.day = std::max(last_day_, today);
+  return stamp;
+}
+
+void DayRule::took(const DayStamp& stamp) {
+  MR_ASSERT(stamp.leader_time >= last_time_ && stamp.day >= last_day_);
+  last_time_ = stamp.leader_time;
+  last_day_ = stamp.day;
+}
+
+}  // namespace millrace

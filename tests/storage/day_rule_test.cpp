@@ -1,0 +1,58 @@
+#include "storage/day_rule.hpp"
+
+#include <gtest/gtest.h>
+
+namespace millrace {
+namespace {
+
+constexpr Day today{20'778};  // 2026-11-21
+constexpr Nanos noon = 20'778 * nanos_per_day + nanos_per_day / 2;
+constexpr Nanos hour = 3600 * nanos_per_second;
+
+TEST(DayRule, LeaderTimeAndDayNeverFall) {
+  DayRule rule(0, 0, Day{});
+  ASSERT_TRUE(rule.start(noon, 0, false));
+  auto first = rule.stamp(noon, 0);
+  EXPECT_EQ(first.day, today);
+  rule.took(first);
+  auto back = rule.stamp(noon - 48 * hour, 1);
+  EXPECT_EQ(back.day, today);
+  EXPECT_EQ(back.leader_time, noon);
+  EXPECT_FALSE(back.held);
+}
+
+TEST(DayRule, MidnightRollsAtTheFixedOffset) {
+  DayRule rule(8 * 3600, 0, Day{});
+  ASSERT_TRUE(rule.start(noon, 0, false));
+  rule.took(rule.stamp(noon, 0));
+  EXPECT_EQ(rule.stamp(noon + 4 * hour - 1, 4 * hour - 1).day, today);
+  EXPECT_EQ(rule.stamp(noon + 4 * hour, 4 * hour).day, today.next());
+}
+
+TEST(DayRule, HoldsTheDayOnlyWhenTheWallClockOutranTheMonotonicOne) {
+  DayRule rule(0, 0, Day{});
+  ASSERT_TRUE(rule.start(noon, 100, false));
+  rule.took(rule.stamp(noon, 100));
+  auto jumped = rule.stamp(noon + 400 * 24 * hour, 200);
+  EXPECT_TRUE(jumped.held);
+  EXPECT_EQ(jumped.day, today);
+  EXPECT_EQ(jumped.leader_time, (20'779) * nanos_per_day - 1);
+  rule.took(jumped);
+  auto sane = rule.stamp(noon + 12 * hour, 100 + 12 * hour);
+  EXPECT_FALSE(sane.held);
+  EXPECT_EQ(sane.day, today.next());
+  EXPECT_FALSE(rule.stamp(noon + 12 * hour + hour, 100 + 12 * hour).held) << "an hour is believed";
+}
+
+TEST(DayRule, AStartAcceptsLaterDaysUpToAYearUnlessTold) {
+  DayRule rule(0, noon, today);
+  EXPECT_TRUE(rule.start(noon + 366 * nanos_per_day, 0, false));
+  EXPECT_EQ(rule.start(noon + 367 * nanos_per_day, 0, false).error(), Error::clock_jumped);
+  EXPECT_TRUE(rule.start(noon + 367 * nanos_per_day, 0, true));
+  EXPECT_EQ(rule.stamp(noon + 367 * nanos_per_day, 0).day.value, today.value + 367);
+  EXPECT_TRUE(rule.start(noon - 5 * nanos_per_day, 0, false));
+  EXPECT_EQ(rule.stamp(noon - 5 * nanos_per_day, 0).day, today);
+}
+
+}  // namespace
+}  // namespace millrace
