@@ -177,7 +177,7 @@ class Log {
   Appended append(const BatchHeader& producer, Bytes body);
 
   /// Makes a name usable: a new stream is created by its first batch, in the same group. Errors: invalid_argument (empty,
-  /// longer than stream_name_max, not UTF-8, control characters), name_collision, retry_later (too many names declared and
+  /// longer than stream_name_bytes_max, not UTF-8, control characters), name_collision, retry_later (too many names declared and
   /// not used), not_ready, closed.
   Result<StreamId> declare_stream(std::string_view name);
 
@@ -214,10 +214,5 @@ class Log {
   explicit Log(std::unique_ptr<LogCore> core);
   std::unique_ptr<LogCore> core_;
 };
-
-inline constexpr std::size_t stream_name_max = 255;          // bytes
-inline constexpr std::size_t streams_max = 1u << 20;         // per shard
-inline constexpr std::size_t declared_streams_max = 65'536;  // named, not yet used
-inline constexpr std::size_t producers_max = 65'536;         // per shard; the one unused longest is evicted
 
 }  // namespace millrace

@@ -1,0 +1,93 @@
+// The state of a log: its streams and producers, a pure function of its batches. What the leader does when it appends and
+// what recovery does when it reads goes through the same apply functions, so both come to the same tables.
+//
+// It also knows what each segment changed: when a segment closes, its rows are given out piece by piece although the tables
+// move on (RowCapture): a row is encoded when it is changed again, or when it is asked for, whichever comes first.
+// Thread: the shard's.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/bytes.hpp"
+#include "base/result.hpp"
+#include "base/units.hpp"
+#include "protocol/batch.hpp"
+#include "storage/catalogue.hpp"
+#include "storage/control_batches.hpp"
+#include "storage/index_run.hpp"
+#include "storage/producers.hpp"
+#include "storage/state_rows.hpp"
+
+namespace millrace {
+
+/// What a day holds so far: what its seal will say.
+struct DayTotals {
+  Day day{};
+  std::uint64_t batches = 0;
+  std::uint64_t records = 0;
+  std::uint64_t body_bytes = 0;
+};
+
+class Tables {
+ public:
+  Tables();
+  ~Tables();
+
+  Catalogue& streams() { return streams_; }
+  const Catalogue& streams() const { return streams_; }
+  Producers& producers() { return producers_; }
+  const Producers& producers() const { return producers_; }
+  const LogRow& log() const { return log_; }
+  const DayTotals& totals() const { return totals_; }
+  /// Recovery learns a day's totals from elsewhere when it does not read the whole day.
+  void set_totals(const DayTotals& totals) { totals_ = totals; }
+
+  /// The log's next batch, verified by the caller. Errors: bad_body (a control body that cannot be read), corrupt (it does not
+  /// follow).
+  Result<> apply(const BatchHeader& header, Bytes body);
+  /// The same for a data batch whose stream's number is known: the append path.
+  void apply_data(const BatchHeader& header, std::uint32_t stream);
+  /// The position the log stands at, without its tables (they come as rows).
+  void set_log(const LogRow& row) { log_ = row; }
+
+  /// Rows of a state file, of a run, or of a state batch. Call finish_rows() behind the last one. Errors: corrupt.
+  Result<> apply_rows(Bytes rows);
+  void finish_rows() { producers_.finish_rows(); }
+  /// Everything, encoded and sorted: for tests and the state file.
+  void write_rows(std::vector<std::byte>& rows) const;
+
+  /// The segment that changes rows from now on.
+  void begin_segment();
+  /// What the segment changed; begin_segment() must follow before the next apply().
+  std::unique_ptr<StateCapture> capture_segment();
+
+  std::uint32_t segment_ordinal() const { return ordinal_; }
+
+ private:
+  friend class RowCapture;
+  class Capture;
+
+  Result<> apply_catalogue(const BatchHeader& header, Bytes body);
+  Result<> apply_epoch(Bytes body);
+  Result<> apply_trim(Bytes body);
+  void touch_stream(std::uint32_t number);
+  void touch_window(std::uint32_t number);
+  void touch_producer(std::uint32_t number);
+  class RowCapture* capture_of(std::uint32_t ordinal) const;
+  StreamRow row(const Stream& stream) const;
+
+  Catalogue streams_;
+  Producers producers_;
+  LogRow log_;
+  DayTotals totals_;
+
+  std::uint32_t ordinal_ = 1;
+  std::vector<std::uint32_t> touched_streams_;
+  std::vector<std::uint32_t> touched_windows_;
+  std::vector<std::uint32_t> touched_producers_;
+  std::vector<class RowCapture*> captures_;  // alive, oldest first
+};
+
+}  // namespace millrace
