@@ -37,9 +37,7 @@ std::uint64_t Committer::waiting_bytes() const {
 CommitActions Committer::step(const CommitEvent& event) {
   CommitActions actions;
   switch (event.kind) {
-    case CommitEvent::Kind::group_opened:
-      open_group(event);
-      break;
+    case CommitEvent::Kind::group_opened: open_group(event); break;
     case CommitEvent::Kind::batch_appended: {
       MR_ASSERT(has_open());
       Group& open = group(newest_ - 1);
@@ -56,16 +54,10 @@ CommitActions Committer::step(const CommitEvent& event) {
     case CommitEvent::Kind::segment_ready:
       for (std::uint64_t number = oldest_; number < newest_; ++number) group(number).ready = true;
       break;
-    case CommitEvent::Kind::move_wanted:
-      move_wanted_ = true;
-      break;
-    case CommitEvent::Kind::turn_ended:
-      flush(actions, event.now);
-      break;
+    case CommitEvent::Kind::move_wanted: move_wanted_ = true; break;
+    case CommitEvent::Kind::turn_ended: flush(actions, event.now); break;
     case CommitEvent::Kind::write_done:
-    case CommitEvent::Kind::write_failed:
-      complete(actions, event);
-      break;
+    case CommitEvent::Kind::write_failed: complete(actions, event); break;
   }
   return actions;
 }

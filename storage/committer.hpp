@@ -59,10 +59,10 @@ struct CommitAction {
   std::uint64_t group = 0;
   std::uint32_t from = 0;
   std::uint32_t to = 0;
-  Lsn first{};              // first lsn in [from, to)
-  Lsn durable{};            // the durable end when submitted, or now
-  std::uint64_t slot = 0;   // its number
-  std::uint64_t ring_at = 0;// its place in the ring, bytes
+  Lsn first{};                // first lsn in [from, to)
+  Lsn durable{};              // the durable end when submitted, or now
+  std::uint64_t slot = 0;     // its number
+  std::uint64_t ring_at = 0;  // its place in the ring, bytes
 };
 
 /// What one step asks for, in the order to do it.
@@ -83,8 +83,8 @@ class CommitActions {
 
 class Committer {
  public:
-  static constexpr std::uint32_t writes_max = 2;   // in flight
-  static constexpr std::size_t groups_max = 64;    // open, closed and in flight
+  static constexpr std::uint32_t writes_max = 2;  // in flight
+  static constexpr std::size_t groups_max = 64;   // open, closed and in flight
   static constexpr std::uint32_t slot_header_bytes = 128;
 
   /// `next_slot`: above every number in the tail. `durable`: where the log stands.
@@ -149,7 +149,7 @@ class Committer {
   std::uint64_t next_submit_ = 0;  // first that was not submitted
   std::uint64_t newest_ = 0;       // number the next opened group gets
   Lsn durable_;
-  Lsn recorded_{};                 // newest durable end that stands durably in a slot or group header
+  Lsn recorded_{};  // newest durable end that stands durably in a slot or group header
   Nanos last_append_ = 0;
   bool move_wanted_ = false;
   bool failed_ = false;

@@ -89,6 +89,16 @@ std::uint32_t Producers::epoch(ProducerId id) const {
   return found == producers_by_id_.end() ? 0 : producers_[found->second].epoch;
 }
 
+std::uint32_t Producers::find(ProducerId id) const {
+  auto found = producers_by_id_.find(id);
+  return found == producers_by_id_.end() ? none : found->second;
+}
+
+std::uint32_t Producers::find(ProducerId id, StreamId stream) const {
+  auto found = windows_by_key_.find({id, stream});
+  return found == windows_by_key_.end() ? none : found->second;
+}
+
 std::uint32_t Producers::find_or_add_producer(ProducerId id) {
   auto found = producers_by_id_.find(id);
   if (found != producers_by_id_.end()) return found->second;
@@ -234,6 +244,22 @@ WindowRow Producers::row(const Window& window) const {
   for (std::uint32_t i = 0; i < window.count; ++i)
     row.batches[i] = window.batches[(window.next_sequence - window.count + i) % window.batches.size()];
   return row;
+}
+
+void Producers::write_rows(std::vector<std::byte>& rows) const {
+  std::vector<const Window*> windows;
+  for (const Window& window : windows_)
+    if (window.known) windows.push_back(&window);
+  std::sort(windows.begin(), windows.end(), [](auto* a, auto* b) {
+    return a->producer != b->producer ? a->producer < b->producer : a->stream < b->stream;
+  });
+  for (const Window* window : windows) write_row(rows, row(*window));
+  std::vector<const Producer*> producers;
+  for (const Producer& producer : producers_)
+    if (producer.known) producers.push_back(&producer);
+  std::sort(producers.begin(), producers.end(), [](auto* a, auto* b) { return a->id < b->id; });
+  for (const Producer* producer : producers)
+    write_row(rows, ProducerRow{producer->id, producer->epoch, producer->last_lsn});
 }
 
 }  // namespace millrace

@@ -39,8 +39,8 @@ struct Window {
   std::uint32_t epoch = 0;
   Lsn last_lsn{};
   std::uint64_t next_sequence = 0;
-  std::uint32_t count = 0;                // batches remembered
-  std::vector<WindowBatch> batches;       // sequence s stands at s % capacity; capacity is a power of two
+  std::uint32_t count = 0;           // batches remembered
+  std::vector<WindowBatch> batches;  // sequence s stands at s % capacity; capacity is a power of two
   std::uint32_t next_of_producer = UINT32_MAX;
   bool known = false;
 
@@ -51,9 +51,9 @@ struct Window {
 /// What the dedupe says about a batch that is not stored yet.
 struct DedupeVerdict {
   enum class Kind : std::uint8_t { fresh, repeat, refused } kind = Kind::fresh;
-  Error error{};             // refused
-  std::uint64_t detail = 0;  // out_of_order: the sequence expected; fenced: the epoch
-  WindowBatch first_copy{};  // repeat
+  Error error{};                      // refused
+  std::uint64_t detail = 0;           // out_of_order: the sequence expected; fenced: the epoch
+  WindowBatch first_copy{};           // repeat
   std::uint32_t window = UINT32_MAX;  // fresh: the window, none = it is the producer's first batch on the stream
   std::uint32_t producer = UINT32_MAX;
 };
@@ -72,6 +72,9 @@ class Producers {
   std::uint32_t set_epoch(ProducerId id, std::uint32_t epoch, Lsn lsn);
   /// Current epoch, 0 = unknown.
   std::uint32_t epoch(ProducerId id) const;
+  /// Numbers, or none.
+  std::uint32_t find(ProducerId id) const;
+  std::uint32_t find(ProducerId id, StreamId stream) const;
 
   /// Rows of a state file, run or state batch. Call finish_rows() behind the last one: rows come in any order of use.
   std::uint32_t put(const ProducerRow& row);
@@ -79,6 +82,8 @@ class Producers {
   void finish_rows();
 
   WindowRow row(const Window& window) const;
+  /// All of them, sorted: windows, then producers.
+  void write_rows(std::vector<std::byte>& rows) const;
 
   std::size_t producer_count() const { return producers_by_id_.size(); }
   std::size_t window_count() const { return windows_by_key_.size(); }

@@ -49,8 +49,11 @@ struct LogFields {
   Day day;
   std::uint32_t zeros = 0;
   Epoch epoch;
+  std::uint64_t day_batches;
+  std::uint64_t day_records;
+  std::uint64_t day_body_bytes;
 };
-static_assert(sizeof(LogFields) == 40);
+static_assert(sizeof(LogFields) == 64);
 
 template <class Fields>
 void append(std::vector<std::byte>& target, StateTag tag, const Fields& fields, Bytes more = {}) {
@@ -123,7 +126,10 @@ void write_row(std::vector<std::byte>& target, const LogRow& row) {
                    .chain = row.chain,
                    .last_leader_time = row.last_leader_time,
                    .day = row.day,
-                   .epoch = row.epoch});
+                   .epoch = row.epoch,
+                   .day_batches = row.day_batches,
+                   .day_records = row.day_records,
+                   .day_body_bytes = row.day_body_bytes});
 }
 
 Result<> StateRowReader::read_fields(StateRow& row, Bytes rest) const {
@@ -142,7 +148,8 @@ Result<> StateRowReader::read_fields(StateRow& row, Bytes rest) const {
       if (rest.size() != sizeof(LogFields)) return fail(Error::corrupt);
       auto fields = load<LogFields>(rest);
       if (fields.zeros != 0) return fail(Error::corrupt);
-      row.log = {fields.next_lsn, fields.chain, fields.last_leader_time, fields.day, fields.epoch};
+      row.log = {fields.next_lsn,    fields.chain,       fields.last_leader_time, fields.day, fields.epoch,
+                 fields.day_batches, fields.day_records, fields.day_body_bytes};
       return {};
     }
   }

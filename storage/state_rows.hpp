@@ -55,6 +55,9 @@ struct LogRow {
   Nanos last_leader_time = 0;
   Day day;
   Epoch epoch;
+  std::uint64_t day_batches = 0;  // of `day` so far, with their records and body bytes: what its seal will say
+  std::uint64_t day_records = 0;
+  std::uint64_t day_body_bytes = 0;
 };
 
 /// What rows are sorted by, and by which a later row replaces an earlier one.

@@ -22,13 +22,7 @@
 
 namespace millrace {
 
-/// What a day holds so far: what its seal will say.
-struct DayTotals {
-  Day day{};
-  std::uint64_t batches = 0;
-  std::uint64_t records = 0;
-  std::uint64_t body_bytes = 0;
-};
+class RowCapture;
 
 class Tables {
  public:
@@ -39,17 +33,15 @@ class Tables {
   const Catalogue& streams() const { return streams_; }
   Producers& producers() { return producers_; }
   const Producers& producers() const { return producers_; }
+  /// Where the log stands.
   const LogRow& log() const { return log_; }
-  const DayTotals& totals() const { return totals_; }
-  /// Recovery learns a day's totals from elsewhere when it does not read the whole day.
-  void set_totals(const DayTotals& totals) { totals_ = totals; }
 
   /// The log's next batch, verified by the caller. Errors: bad_body (a control body that cannot be read), corrupt (it does not
   /// follow).
   Result<> apply(const BatchHeader& header, Bytes body);
   /// The same for a data batch whose stream's number is known: the append path.
   void apply_data(const BatchHeader& header, std::uint32_t stream);
-  /// The position the log stands at, without its tables (they come as rows).
+  /// Recovery goes on from here without what came before (it comes as rows, or is lost).
   void set_log(const LogRow& row) { log_ = row; }
 
   /// Rows of a state file, of a run, or of a state batch. Call finish_rows() behind the last one. Errors: corrupt.
@@ -57,37 +49,38 @@ class Tables {
   void finish_rows() { producers_.finish_rows(); }
   /// Everything, encoded and sorted: for tests and the state file.
   void write_rows(std::vector<std::byte>& rows) const;
+  StreamRow row(const Stream& stream) const;
 
   /// The segment that changes rows from now on.
   void begin_segment();
-  /// What the segment changed; begin_segment() must follow before the next apply().
+  /// What the segment changed, as of now; begin_segment() must follow before the next apply().
   std::unique_ptr<StateCapture> capture_segment();
 
   std::uint32_t segment_ordinal() const { return ordinal_; }
 
  private:
   friend class RowCapture;
-  class Capture;
 
   Result<> apply_catalogue(const BatchHeader& header, Bytes body);
+  Result<> apply_state(Bytes body);
   Result<> apply_epoch(Bytes body);
   Result<> apply_trim(Bytes body);
   void touch_stream(std::uint32_t number);
   void touch_window(std::uint32_t number);
   void touch_producer(std::uint32_t number);
-  class RowCapture* capture_of(std::uint32_t ordinal) const;
-  StreamRow row(const Stream& stream) const;
+  void save_dedupe_rows(ProducerId id, StreamId stream);
+  void count(const BatchHeader& header);
+  RowCapture* capture_of(std::uint32_t ordinal) const;
 
   Catalogue streams_;
   Producers producers_;
   LogRow log_;
-  DayTotals totals_;
 
   std::uint32_t ordinal_ = 1;
   std::vector<std::uint32_t> touched_streams_;
   std::vector<std::uint32_t> touched_windows_;
   std::vector<std::uint32_t> touched_producers_;
-  std::vector<class RowCapture*> captures_;  // alive, oldest first
+  std::vector<RowCapture*> captures_;  // alive, oldest first
 };
 
 }  // namespace millrace
