@@ -78,6 +78,12 @@ void Reactor::request(TurnHook& hook) {
   hooks_.push_back(&hook);
 }
 
+void Reactor::withdraw(TurnHook& hook) {
+  if (!hook.requested_) return;
+  hook.requested_ = false;
+  std::erase(hooks_, &hook);
+}
+
 void Reactor::deliver(const Completion& completion) {
   MR_ASSERT(completion.operation != nullptr && completion.operation->on_complete != nullptr);
   if (!completion.more) {

@@ -71,6 +71,8 @@ class Reactor {
 
   /// Asks for `hook.turn_ended()` at the end of this turn.
   void request(TurnHook& hook);
+  /// Takes a request back: the hook is going away. Not from inside turn_ended().
+  void withdraw(TurnHook& hook);
 
   /// One turn; waits in the kernel until `deadline` at the longest, and not at all while something is ready. Returns true
   /// when anything happened.
