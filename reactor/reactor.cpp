@@ -81,7 +81,9 @@ void Reactor::request(TurnHook& hook) {
 void Reactor::withdraw(TurnHook& hook) {
   if (!hook.requested_) return;
   hook.requested_ = false;
-  std::erase(hooks_, &hook);
+  auto found = std::find(hooks_.begin(), hooks_.end(), &hook);
+  MR_ASSERT(found != hooks_.end());
+  *found = nullptr;  // not erased: run_hooks may be walking
 }
 
 void Reactor::deliver(const Completion& completion) {
@@ -106,15 +108,20 @@ void Reactor::run_ready() {
 void Reactor::run_hooks() {
   // A hook may request another (a commit completes, acknowledgements follow), which then runs in the same turn.
   for (std::size_t i = 0; i < hooks_.size(); ++i) {
-    hooks_[i]->requested_ = false;
-    hooks_[i]->turn_ended();
+    TurnHook* hook = hooks_[i];
+    if (hook == nullptr) continue;
+    hooks_[i] = nullptr;
+    hook->requested_ = false;
+    hook->turn_ended();
   }
   hooks_.clear();
 }
 
 bool Reactor::turn(Nanos deadline) {
   bool busy = has_ready();
-  Nanos wait = busy || stopping_.load(std::memory_order_relaxed) ? wait_never : std::min(deadline, next_deadline());
+  Nanos wait = busy || inbox_had_messages_ || stopping_.load(std::memory_order_relaxed)
+                   ? wait_never
+                   : std::min(deadline, next_deadline());
   bool happened = busy;
   std::size_t count = kernel_.poll(completions_, wait);
   refresh_time();
@@ -125,6 +132,9 @@ bool Reactor::turn(Nanos deadline) {
     if (count < completions_.size() || polls == polls_per_turn_max) break;
     count = kernel_.poll(completions_, wait_never);
   }
+  inbox_had_messages_ = false;
+  for (Inbox* inbox : inboxes_) inbox_had_messages_ |= inbox->drain();
+  happened |= inbox_had_messages_;
   for (Timer* first = timers_.first(); first != nullptr && first->deadline <= now_; first = timers_.first()) {
     timers_.disarm(*first);
     first->fire(*first);

@@ -34,6 +34,16 @@ class TurnHook {
   bool requested_ = false;
 };
 
+/// Messages from other threads (reactor/mailbox.hpp): looked into once a turn. Whoever posts calls Kernel::wake() after it.
+class Inbox {
+ public:
+  /// Handles what is there; true when there was something. Bounded: what is left is taken in the next turn.
+  virtual bool drain() = 0;
+
+ protected:
+  ~Inbox() = default;
+};
+
 struct ReactorStats {
   std::uint64_t turns = 0;
   std::uint64_t completions = 0;
@@ -71,8 +81,11 @@ class Reactor {
 
   /// Asks for `hook.turn_ended()` at the end of this turn.
   void request(TurnHook& hook);
-  /// Takes a request back: the hook is going away. Not from inside turn_ended().
+  /// Takes the request back, for a hook that is about to be destroyed.
   void withdraw(TurnHook& hook);
+  /// Inboxes are drained in the order they were attached; not to be called from drain().
+  void attach(Inbox& inbox) { inboxes_.push_back(&inbox); }
+  void detach(Inbox& inbox) { std::erase(inboxes_, &inbox); }
 
   /// One turn; waits in the kernel until `deadline` at the longest, and not at all while something is ready. Returns true
   /// when anything happened.
@@ -108,8 +121,10 @@ class Reactor {
   TimerHeap timers_;
   std::deque<std::coroutine_handle<>> ready_;
   std::vector<TurnHook*> hooks_;
+  std::vector<Inbox*> inboxes_;
+  bool inbox_had_messages_ = false;  // there may be more: the next turn does not wait
   std::vector<Completion> completions_;
-  std::vector<std::coroutine_handle<>> detached_;  // frames spawn() owns, destroyed with the reactor if still waiting
+  std::vector<std::coroutine_handle<>> detached_;   // frames spawn() owns, destroyed with the reactor if still waiting
   std::vector<std::unique_ptr<Operation>> closes_;  // of close_later(), reused when they are done
   std::uint64_t in_flight_ = 0;
   ReactorStats stats_;

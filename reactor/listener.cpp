@@ -1,0 +1,103 @@
+#include "reactor/listener.hpp"
+
+#include <cerrno>
+#include <utility>
+
+namespace millrace {
+
+Listener::Listener(Reactor& reactor) : reactor_(reactor) {
+  accept_.code = OperationCode::accept;
+  accept_.multishot = true;
+  accept_.context = cancel_.context = retry_.context = this;
+  accept_.on_complete = [](Operation& self, const Completion& completion) {
+    static_cast<Listener*>(self.context)->on_accepted(completion);
+  };
+  cancel_.code = OperationCode::cancel;
+  cancel_.target = &accept_;
+  cancel_.on_complete = [](Operation& self, const Completion&) {
+    auto& listener = *static_cast<Listener*>(self.context);
+    listener.cancelling_ = false;
+    listener.progress_.notify();
+  };
+  retry_.fire = [](Timer& self) { static_cast<Listener*>(self.context)->arm(); };
+}
+
+Listener::~Listener() { reactor_.disarm(retry_); }
+
+Task<std::uint16_t> Listener::listen(Address address) {
+  MR_ASSERT(descriptor_ < 0);
+  Operation operation;
+  operation.code = OperationCode::listen;
+  operation.address = &address;
+  operation.length = backlog;
+  auto opened = co_await Io(operation);
+  if (!opened) co_return fail(opened.error());
+  descriptor_ = static_cast<std::int32_t>(*opened);
+  accept_.descriptor = descriptor_;
+  arm();
+  co_return address.port;
+}
+
+void Listener::arm() {
+  accepting_ = true;
+  reactor_.submit(accept_);
+}
+
+void Listener::on_accepted(const Completion& completion) {
+  if (completion.result >= 0) {
+    if (closing_ || accepted_.size() == accepted_max) {
+      ++refused_;
+      reactor_.close_later(completion.result);
+    } else {
+      accepted_.push_back(completion.result);
+    }
+  }
+  if (!completion.more) {
+    accepting_ = false;
+    if (!closing_) {
+      if (completion.result < 0) ++failed_;
+      reactor_.arm(retry_, reactor_.now() + (completion.result < 0 ? retry_after : 0));
+    }
+    progress_.notify();
+  }
+  wake_waiter();
+}
+
+void Listener::wake_waiter() {
+  if (waiter_ && (!accepted_.empty() || closing_)) reactor_.make_ready(std::exchange(waiter_, {}));
+}
+
+void Listener::Accept::await_suspend(std::coroutine_handle<> handle) {
+  MR_ASSERT(!listener.waiter_);
+  listener.waiter_ = handle;
+}
+
+Result<std::int32_t> Listener::Accept::await_resume() {
+  if (listener.closing_ || listener.accepted_.empty()) return fail(Error::cancelled);
+  std::int32_t descriptor = listener.accepted_.front();
+  listener.accepted_.erase(listener.accepted_.begin());
+  return descriptor;
+}
+
+Task<> Listener::close() {
+  MR_ASSERT(!closing_);
+  closing_ = true;
+  reactor_.disarm(retry_);
+  wake_waiter();
+  if (accepting_) {
+    cancelling_ = true;
+    reactor_.submit(cancel_);
+  }
+  while (accepting_ || cancelling_) co_await progress_.wait();
+  for (std::int32_t descriptor : accepted_) reactor_.close_later(descriptor);
+  accepted_.clear();
+  if (descriptor_ < 0) co_return Result<>{};
+  Operation operation;
+  operation.code = OperationCode::close;
+  operation.descriptor = std::exchange(descriptor_, -1);
+  auto closed = co_await Io(operation);
+  if (!closed) co_return fail(closed.error());
+  co_return Result<>{};
+}
+
+}  // namespace millrace
