@@ -36,7 +36,7 @@ struct BatchHeader {
   std::uint8_t codec = 0;  // 0 = none
   std::uint16_t flags = 0;
   std::uint64_t checksum = 0;  // XXH3-64 of the 192 bytes with this field zero
-  Hash128 body_hash;           // XXH3-128 of the body, by the producer
+  Hash128 body_hash{};         // XXH3-128 of the body, by the producer
   std::uint64_t chain = 0;  // leader: XXH3-64 of the header with checksum and chain zero, seeded with the chain before
   std::uint64_t lsn = 0;    // leader
   std::uint64_t stream_id = 0;     // 0 in control batches

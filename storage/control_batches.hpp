@@ -45,7 +45,7 @@ class CatalogueReader {
 struct StatePiece {
   std::uint32_t piece = 0;
   std::uint32_t pieces = 0;
-  Lsn first_not_included;
+  Lsn first_not_included{};
   Bytes rows;
 };
 inline constexpr std::size_t state_piece_head_bytes = 16;
@@ -55,26 +55,26 @@ void write_state_piece_head(std::vector<std::byte>& body, std::uint32_t piece, s
 Result<StatePiece> read_state_piece(Bytes body);
 
 struct EpochBody {
-  Epoch epoch;
-  Lsn lost_first;  // both 0 = nothing lost
-  Lsn lost_end;
+  Epoch epoch{};
+  Lsn lost_first{};  // both 0 = nothing lost
+  Lsn lost_end{};
   std::uint64_t offset_bump = 0;  // every stream known then skipped so many offsets and ids
 };
 static_assert(sizeof(EpochBody) == 32);
 
 struct SealBody {
-  Day day;
+  Day day{};
   std::uint32_t reserved = 0;
   std::uint64_t batches = 0;  // of the day, the seal not counted
   std::uint64_t records = 0;
   std::uint64_t body_bytes = 0;
-  Epoch epoch;
+  Epoch epoch{};
 };
 static_assert(sizeof(SealBody) == 40);
 
 struct TrimBody {
-  StreamId stream_id;
-  Offset first_kept;
+  StreamId stream_id{};
+  Offset first_kept{};
 };
 static_assert(sizeof(TrimBody) == 16);
 

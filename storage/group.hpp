@@ -22,14 +22,14 @@ struct GroupHeader {
   std::uint32_t magic = group_magic;
   std::uint32_t batches = 0;
   std::uint64_t checksum = 0;  // XXH3-64 of the 128 bytes with this field zero
-  Id128 segment_id;
+  Id128 segment_id{};
   std::uint64_t file_offset = 0;
-  Epoch epoch;
-  Lsn first_lsn;
-  Chain chain_before;
-  Lsn durable_upto;          // every batch with a smaller lsn was durable on the leader when this was submitted
+  Epoch epoch{};
+  Lsn first_lsn{};
+  Chain chain_before{};
+  Lsn durable_upto{};          // every batch with a smaller lsn was durable on the leader when this was submitted
   std::uint64_t length = 0;  // from this header to the end of the last batch and its padding to 16
-  Chain chain_after;
+  Chain chain_after{};
   std::uint64_t reserved[5] = {};
 };
 static_assert(sizeof(GroupHeader) == group_header_bytes && std::is_trivially_copyable_v<GroupHeader>);
@@ -73,8 +73,8 @@ class BatchWalk {
  private:
   Bytes bytes_;
   std::uint64_t at_ = 0;
-  Lsn lsn_;
-  Chain chain_;
+  Lsn lsn_{};
+  Chain chain_{};
 };
 
 /// The header (as read) and every batch of the group, the chain and the zero padding to 4 KiB. `group` is group_span(header)

@@ -28,14 +28,14 @@ struct UnitHeader {
   std::uint64_t payload_bytes = 0;
   std::uint32_t first_segment = 0;
   std::uint32_t segments = 0;
-  Lsn first_lsn;
-  Lsn end_lsn;
+  Lsn first_lsn{};
+  Lsn end_lsn{};
   Nanos first_leader_time = 0;
   Nanos last_leader_time = 0;
   std::uint64_t entries = 0;      // run: RunEntry; directory: DirectoryRow; day table: DayRow
   std::uint64_t streams = 0;      // run: StreamRun rows behind the entries
   std::uint64_t state_bytes = 0;  // run: state rows behind those
-  Id128 segment_id;               // of the last segment covered
+  Id128 segment_id{};               // of the last segment covered
   std::uint64_t back = 0;         // bytes back to the header of the unit before the ones this one covers; 0 = none
   std::uint64_t reserved = 0;
 };
@@ -43,7 +43,7 @@ static_assert(sizeof(UnitHeader) == unit_header_bytes && std::is_trivially_copya
 
 /// One data batch. Sorted by (stream id, first offset).
 struct RunEntry {
-  Offset first_offset;
+  Offset first_offset{};
   Nanos leader_time = 0;
   Nanos event_time_min = 0;
   Nanos event_time_max = 0;
@@ -54,13 +54,13 @@ static_assert(sizeof(RunEntry) == 40);
 
 /// One stream's part of a run.
 struct StreamRun {
-  StreamId stream_id;
+  StreamId stream_id{};
   std::uint64_t first_entry = 0;
   std::uint32_t entries = 0;
   std::uint32_t records = 0;
-  Offset first_offset;
-  Offset end_offset;
-  RecordId first_id;
+  Offset first_offset{};
+  Offset end_offset{};
+  RecordId first_id{};
   Nanos first_leader_time = 0;
   Nanos last_leader_time = 0;
 };
@@ -68,21 +68,21 @@ static_assert(sizeof(StreamRun) == 64);
 
 /// One stream's part of a unit one level below.
 struct DirectoryRow {
-  StreamId stream_id;
+  StreamId stream_id{};
   std::uint64_t unit_offset = 0;  // in this index file
   std::uint64_t records = 0;
-  Offset first_offset;
-  Offset end_offset;
-  RecordId first_id;
+  Offset first_offset{};
+  Offset end_offset{};
+  RecordId first_id{};
   Nanos first_leader_time = 0;
   Nanos last_leader_time = 0;
 };
 static_assert(sizeof(DirectoryRow) == 64);
 
 struct DayRow {
-  StreamId stream_id;
-  Offset begin;
-  Offset end;
+  StreamId stream_id{};
+  Offset begin{};
+  Offset end{};
   std::uint64_t reserved = 0;
 };
 static_assert(sizeof(DayRow) == 32);

@@ -18,8 +18,8 @@ inline constexpr std::uint32_t shard_count_max = 1024;
 struct NodeSlot {
   FileHead head{.magic = node_slot_magic};
   std::uint64_t sequence = 0;
-  Id128 cluster_id;
-  Id128 log_id;
+  Id128 cluster_id{};
+  Id128 log_id{};
   std::uint32_t shard_count = 0;
   std::int32_t day_offset_seconds = 0;
   std::uint64_t segment_bytes = 0;
@@ -29,13 +29,13 @@ static_assert(sizeof(NodeSlot) == 104);
 
 /// Epochs first..last, both led by this node.
 struct EpochRange {
-  Epoch first;
-  Epoch last;
+  Epoch first{};
+  Epoch last{};
   constexpr bool operator==(const EpochRange&) const = default;
 };
 
 struct DropName {
-  Day day;
+  Day day{};
   std::uint32_t number = 0;
   constexpr bool operator==(const DropName&) const = default;
 };
@@ -43,12 +43,12 @@ struct DropName {
 struct ShardSlot {
   FileHead head{.magic = shard_slot_magic};
   std::uint64_t sequence = 0;
-  ShardIndex shard;
+  ShardIndex shard{};
   std::uint32_t epochs_led_count = 0;
-  Epoch epoch;   // the current one
-  Day last_day;  // last day accepted
+  Epoch epoch{};   // the current one
+  Day last_day{};  // last day accepted
   std::uint32_t reserved_a = 0;
-  Lsn drop_first_kept;  // drop intent; 0 = none
+  Lsn drop_first_kept{};  // drop intent; 0 = none
   std::uint32_t drop_count = 0;
   std::uint8_t reserved_b[44] = {};
   std::array<EpochRange, epochs_led_max> epochs_led{};  // ascending

@@ -34,21 +34,22 @@ inline constexpr std::size_t recovery_feed_max = 8 * MiB;
 
 /// Where a segment ends: what its successor's header or `finish` says of it, or what is known of a predecessor.
 struct SegmentEnd {
-  Id128 segment_id;
+  Id128 segment_id{};
   std::uint64_t length = 0;  // end of the last group, padding included
-  Chain chain;
-  Lsn next_lsn;
+  Chain chain{};
+  Lsn next_lsn{};
 };
 
 struct RecoveryInput {
-  Id128 log_id;
-  ShardIndex shard;
+  Id128 log_id{};
+  ShardIndex shard{};
   std::uint64_t file_bytes = 0;           // length of the segment's file
   std::uint64_t in_flight_bytes_max = 0;  // W, should the segment's header not be readable
   std::span<const EpochRange> epochs_led;
   std::optional<SegmentEnd> previous;      // the segment before this one; none = the log's first, or dropped
+  Lsn first_lsn{1};                        // without a previous one: where this segment begins; 0 = its groups tell
   std::optional<SegmentEnd> expected_end;  // set = this segment is closed
-  Lsn known_durable;                       // every smaller lsn was durable, says somebody else; 0 = nobody does
+  Lsn known_durable{};                       // every smaller lsn was durable, says somebody else; 0 = nobody does
   Bytes tail;                              // the tail's whole file, or empty (always for a closed segment)
   OpenFor purpose = OpenFor::writing;
 };
@@ -68,8 +69,8 @@ struct FoundBatch {
 struct LostRange {
   std::uint64_t begin = 0;  // file offsets; equal when nothing is there at all
   std::uint64_t end = 0;
-  Lsn first_lsn;
-  Lsn end_lsn;
+  Lsn first_lsn{};
+  Lsn end_lsn{};
 };
 
 class RecoveryVisitor {
@@ -90,8 +91,8 @@ struct TailGroup {
   std::uint64_t file_offset = 0;
   std::uint32_t batches = 0;
   std::uint64_t length = 0;  // as in the group header
-  Lsn first_lsn;
-  Chain chain_before;
+  Lsn first_lsn{};
+  Chain chain_before{};
   Chain chain_after{};
   std::vector<Bytes> pieces{};    // the slots' bytes, one behind the other; they point into the input's tail
   std::vector<std::byte> more{};  // damage only: what stood right behind them in the segment and continues them
@@ -104,7 +105,7 @@ struct Verdict {
   bool begun = false;            // the segment holds, or held, batches
   bool header_readable = false;  // `header` is filled
   SegmentHeader header;
-  Id128 segment_id;  // also known when only the groups tell it
+  Id128 segment_id{};  // also known when only the groups tell it
 
   std::uint64_t prefix_end = 0;   // P: end of the valid groups from the front; 0 when not begun
   std::uint64_t content_end = 0;  // end of the last group kept, tail groups (closed anew) included
@@ -117,15 +118,15 @@ struct Verdict {
   std::uint64_t cut_end = 0;
   bool go_on_here = false;  // the next group goes to content_end of this segment; else a new segment is begun
 
-  Lsn next_lsn;      // never used before, nor lost
-  Chain chain;       // after the last batch kept
-  Epoch last_epoch;  // of the last group or slot kept
+  Lsn next_lsn{};      // never used before, nor lost
+  Chain chain{};       // after the last batch kept
+  Epoch last_epoch{};  // of the last group or slot kept
   Nanos last_leader_time = 0;
-  Lsn durable_known;  // D: everything below was durable
+  Lsn durable_known{};  // D: everything below was durable
 
   bool damaged = false;  // something durable, or perhaps durable, is lost
-  Lsn lost_first;        // all that is lost lies in [lost_first, lost_end)
-  Lsn lost_end;
+  Lsn lost_first{};        // all that is lost lies in [lost_first, lost_end)
+  Lsn lost_end{};
   std::uint64_t lost_batches = 0;  // at most so many
   std::uint64_t offset_bump =
       0;  // how many offsets every stream must skip; 0 when all that is lost is known by its headers

@@ -55,7 +55,8 @@ void SegmentRecovery::Machine::decide_open() {
 
 /// The header block says nothing: either this segment's first write was torn, or the block is damaged.
 void SegmentRecovery::Machine::decide_headless() {
-  Lsn base = input_.previous ? input_.previous->next_lsn : std::max(first_group_lsn_, Lsn{1});
+  Lsn told = input_.first_lsn.value != 0 ? input_.first_lsn : std::max(first_group_lsn_, Lsn{1});
+  Lsn base = input_.previous ? input_.previous->next_lsn : told;
   end_ = {0, base, input_.previous ? input_.previous->chain : Chain{}, Epoch{}};
   // Without a predecessor only slots of this very segment say something about it.
   if (input_.previous) durable_ = std::max(durable_, tail_.durable_end());

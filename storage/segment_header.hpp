@@ -15,17 +15,17 @@ inline constexpr std::uint64_t seal_reserve_bytes = 64 * KiB;
 
 struct SegmentHeader {
   FileHead head{.magic = segment_magic};
-  Id128 log_id;
-  Id128 segment_id;
-  ShardIndex shard;
-  Day day;
+  Id128 log_id{};
+  Id128 segment_id{};
+  ShardIndex shard{};
+  Day day{};
   std::int32_t day_offset_seconds = 0;
   std::uint32_t number = 0;  // within the day, from 0
-  Lsn first_lsn;
-  Epoch epoch;  // it was begun in
-  Id128 previous_segment_id;
+  Lsn first_lsn{};
+  Epoch epoch{};  // it was begun in
+  Id128 previous_segment_id{};
   std::uint64_t previous_length = 0;  // end of its last group
-  Chain previous_chain;
+  Chain previous_chain{};
   std::uint64_t in_flight_bytes_max = 0;  // W: no group is submitted that ends further behind the durable end
   std::uint64_t segment_bytes = segment_bytes_default;
 };

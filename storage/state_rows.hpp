@@ -19,24 +19,24 @@ inline constexpr std::uint32_t producer_window_max = 64;  // batches a producer'
 enum class StateTag : std::uint8_t { stream = 1, window = 2, producer = 3, log = 4 };
 
 struct StreamRow {
-  StreamId id;
-  Offset next_offset;
-  RecordId next_id;  // of day `day`
-  Day day;
-  Offset first_kept;
+  StreamId id{};
+  Offset next_offset{};
+  RecordId next_id{};  // of day `day`
+  Day day{};
+  Offset first_kept{};
   std::string_view name;  // points into the bytes read
 };
 
 struct WindowBatch {
-  Offset first_offset;
-  Lsn lsn;
+  Offset first_offset{};
+  Lsn lsn{};
 };
 
 /// The last `count` batches of one producer on one stream: sequences next_sequence - count … next_sequence - 1.
 struct WindowRow {
-  ProducerId producer_id;
-  StreamId stream_id;
-  Lsn last_lsn;
+  ProducerId producer_id{};
+  StreamId stream_id{};
+  Lsn last_lsn{};
   std::uint32_t producer_epoch = 0;
   std::uint32_t count = 0;
   std::uint64_t next_sequence = 0;
@@ -44,17 +44,17 @@ struct WindowRow {
 };
 
 struct ProducerRow {
-  ProducerId id;
+  ProducerId id{};
   std::uint32_t epoch = 0;
-  Lsn last_lsn;
+  Lsn last_lsn{};
 };
 
 struct LogRow {
-  Lsn next_lsn;
-  Chain chain;
+  Lsn next_lsn{};
+  Chain chain{};
   Nanos last_leader_time = 0;
-  Day day;
-  Epoch epoch;
+  Day day{};
+  Epoch epoch{};
   std::uint64_t day_batches = 0;  // of `day` so far, with their records and body bytes: what its seal will say
   std::uint64_t day_records = 0;
   std::uint64_t day_body_bytes = 0;

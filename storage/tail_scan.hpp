@@ -17,9 +17,9 @@ struct FoundSlot {
 /// Where a segment's valid groups end.
 struct LogEnd {
   std::uint64_t position = 0;
-  Lsn next_lsn;
-  Chain chain;
-  Epoch epoch;
+  Lsn next_lsn{};
+  Chain chain{};
+  Epoch epoch{};
 };
 
 class TailScan {

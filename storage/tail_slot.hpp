@@ -16,8 +16,8 @@ inline constexpr std::uint64_t tail_flush_bytes_max = 32 * KiB;
 
 struct TailHeader {
   FileHead head{.magic = tail_magic};
-  Id128 log_id;
-  ShardIndex shard;
+  Id128 log_id{};
+  ShardIndex shard{};
   std::uint32_t reserved = 0;
   std::uint64_t ring_bytes = tail_ring_bytes_default;  // the ring follows at 4096
 };
@@ -32,13 +32,13 @@ struct TailSlot {
   std::uint32_t length = 0;    // of the bytes held; 0 = only a durable end
   std::uint64_t checksum = 0;  // XXH3-64 of header and bytes held with this field zero
   std::uint64_t number = 0;    // from 1, never falls
-  Id128 segment_id;
+  Id128 segment_id{};
   std::uint64_t group = 0;  // file offset of the group the bytes belong to
   std::uint64_t start = 0;  // file offset of the first byte held
-  Epoch epoch;
-  Lsn first_lsn;
-  Chain chain_before;
-  Lsn durable_end;  // every batch with a smaller lsn was durable on this node when the slot was submitted
+  Epoch epoch{};
+  Lsn first_lsn{};
+  Chain chain_before{};
+  Lsn durable_end{};  // every batch with a smaller lsn was durable on this node when the slot was submitted
   std::uint64_t reserved[5] = {};
 };
 static_assert(sizeof(TailSlot) == tail_slot_header_bytes && std::is_trivially_copyable_v<TailSlot>);
