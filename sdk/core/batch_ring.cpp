@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <thread>
 
 #include "base/assert.hpp"
 
@@ -109,7 +108,7 @@ void BatchRing::close_open() {
 }
 
 bool BatchRing::open_after(std::uint64_t seen) {
-  while (opening_.test_and_set(std::memory_order_acquire)) std::this_thread::yield();
+  while (opening_.test_and_set(std::memory_order_acquire)) opening_.wait(true, std::memory_order_relaxed);
   bool opened = true;
   if (opened_.load(std::memory_order_relaxed) == seen) {
     Slot& next = slot(seen);
@@ -130,6 +129,7 @@ bool BatchRing::open_after(std::uint64_t seen) {
     }
   }
   opening_.clear(std::memory_order_release);
+  opening_.notify_one();
   return opened;
 }
 

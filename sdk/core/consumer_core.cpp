@@ -43,6 +43,7 @@ void ConsumerCore::session_down(Error error, bool final, Nanos now) {
   if (final) return handle_end(error, 0, now);
   if (state_ != State::waiting) progress_at_ = now;
   state_ = State::waiting;
+  listener_.consumer_timer();
 }
 
 void ConsumerCore::ask() {
@@ -116,9 +117,9 @@ void ConsumerCore::handle_begin(const Frame& frame, Nanos now) {
   else if (settings_.until.kind == wire::PositionKind::offset) stop_at_ = settings_.until.value;
 }
 
-bool ConsumerCore::verify(const wire::Batches& message) const {
+bool ConsumerCore::verify(const wire::Batches& message, ReadEventCore& event) const {
   if (message.first.value > message.next.value) return false;
-  Bytes rest = message.batches;
+  Bytes rest = event.bytes;
   std::uint64_t at = 0;
   bool first = true;
   while (!rest.empty()) {
@@ -126,13 +127,15 @@ bool ConsumerCore::verify(const wire::Batches& message) const {
     const auto header = read_batch_header(rest);
     if (!header || header->kind != BatchKind::data || header->stream_id != stream_.value) return false;
     if (batch_span(header->body_bytes) > rest.size()) return false;
-    if (!BodyView::parse(rest.subspan(batch_header_bytes, header->body_bytes), *header)) return false;
+    const auto body = BodyView::parse(rest.subspan(batch_header_bytes, header->body_bytes), *header);
+    if (!body) return false;
     // Batches touch each other, except where the server leaves out those without a wanted type, and at holes it has named.
     if (!first && header->first_offset < at) return false;
     if (!settings_.type && (first ? header->first_offset > next_ : header->first_offset != at)) return false;
     at = header->first_offset + header->record_count;
     if (at > message.next.value) return false;
     first = false;
+    event.batches.push_back({*header, *body});
     rest = rest.subspan(batch_span(header->body_bytes));
   }
   return true;
@@ -141,18 +144,16 @@ bool ConsumerCore::verify(const wire::Batches& message) const {
 void ConsumerCore::handle_batches(const Frame& frame, Nanos now) {
   const auto message = wire::decode_batches(frame);
   if (!message) return session_.drop(message.error());
-  if (!verify(*message)) return distrust(now);
-  progress_at_ = now;
-  if (message->next.value <= next_) {
-    received_ += message->batches.size();
-    return;  // only records that were handed out before
-  }
+  // A copy of its own, verified where it stays: what the application sees is what the hash was compared with.
   ReadEventCore event;
   event.kind = ReadEventCore::Kind::batches;
   event.first = next_;
   event.next = message->next.value;
   event.bytes.assign(message->batches.begin(), message->batches.end());
+  if (!verify(*message, event)) return distrust(now);
+  progress_at_ = now;
   received_ += event.bytes.size();
+  if (message->next.value <= next_) return;  // only records that were handed out before
   held_ += event.bytes.size();
   next_ = message->next.value;
   distrusted_.reset();
@@ -197,6 +198,7 @@ void ConsumerCore::handle_end(Error error, std::uint64_t detail, Nanos now) {
     state_ = State::waiting;
     const auto hint = static_cast<Nanos>(std::min<std::uint64_t>(detail, 10'000)) * 1'000'000;
     resume_at_ = now + std::max(hint, settings_.backoff);
+    listener_.consumer_timer();
     return;
   }
   ReadEventCore event;

@@ -18,9 +18,14 @@
 
 namespace millrace {
 
+struct ReadBatch {
+  BatchHeader header;
+  BodyView body;  // into the event's bytes
+};
+
 struct ReadEventCore {
   enum class Kind : std::uint8_t {
-    batches,       // `bytes` holds whole batches, each padded to 16, verified; records before `from` are not wanted
+    batches,       // whole batches, verified; records before `first` are not wanted
     day_finished,  // `first` is the day
     data_loss,     // [first, next) is gone
     end,           // everything asked for has been read
@@ -28,6 +33,7 @@ struct ReadEventCore {
   };
   Kind kind = Kind::end;
   std::vector<std::byte> bytes{};
+  std::vector<ReadBatch> batches{};  // in `bytes`, which may move but not change
   std::uint64_t first = 0;
   std::uint64_t next = 0;
   Error error{};
@@ -48,6 +54,8 @@ struct ConsumerSettings {
 class ConsumerListener {
  public:
   virtual void consumer_event(ReadEventCore&& event) = 0;
+  /// deadline() may be earlier than it was: whoever keeps timers asks again.
+  virtual void consumer_timer() {}
 
  protected:
   ~ConsumerListener() = default;
@@ -84,7 +92,7 @@ class ConsumerCore final : public SessionUser {
   void handle_batches(const Frame& frame, Nanos now);
   void handle_notice(const Frame& frame, Nanos now);
   void handle_end(Error error, std::uint64_t detail, Nanos now);
-  bool verify(const wire::Batches& message) const;
+  bool verify(const wire::Batches& message, ReadEventCore& event) const;
   void distrust(Nanos now);
   void finish(ReadEventCore&& event);
   std::uint64_t grant() const;

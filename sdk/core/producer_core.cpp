@@ -80,7 +80,9 @@ void ProducerCore::retry_opening(Error error, std::uint64_t detail, Nanos now) {
   last_error_ = error;
   last_detail_ = detail;
   // Both requests may have been refused: one wait for the two.
-  if (!resume_at_) resume_at_ = now + wait_after(error, detail);
+  if (resume_at_) return;
+  resume_at_ = now + wait_after(error, detail);
+  listener_.producer_timer();
 }
 
 void ProducerCore::session_answer(const Frame& frame, std::uint32_t token, Nanos now) {
@@ -146,7 +148,10 @@ void ProducerCore::session_ack(const wire::AckEntry& ack, std::uint32_t token, N
     done.fate = Fate::refused;
     return fail(error, ack.detail, now);
   }
-  if (holding_ && unanswered_ == 0 && !resume_at_) resume_at_ = now + wait_after(last_error_, last_detail_);
+  if (holding_ && unanswered_ == 0 && !resume_at_) {
+    resume_at_ = now + wait_after(last_error_, last_detail_);
+    listener_.producer_timer();
+  }
   pump(now);
 }
 
@@ -195,7 +200,10 @@ bool ProducerCore::take_next(Nanos now) {
   const BatchRing::Readiness readiness = ring_.next();
   if (readiness == BatchRing::Readiness::nothing || readiness == BatchRing::Readiness::copying) return false;
   if (readiness == BatchRing::Readiness::filling && settings_.linger > 0) {
-    if (linger_until_ == no_deadline) linger_until_ = now + settings_.linger;
+    if (linger_until_ == no_deadline) {
+      linger_until_ = now + settings_.linger;
+      listener_.producer_timer();
+    }
     if (now < linger_until_) return false;
   }
   Entry& target = entry(taken_);

@@ -44,6 +44,8 @@ class ProducerListener {
   virtual void producer_result(const BatchResult& result) = 0;
   /// After the results of all batches that were in it.
   virtual void producer_failed(Error error, std::uint64_t detail) = 0;
+  /// deadline() may be earlier than it was: whoever keeps timers asks again.
+  virtual void producer_timer() {}
 
  protected:
   ~ProducerListener() = default;

@@ -89,6 +89,8 @@ class Session {
   Error last_error() const { return last_error_; }
   const wire::Welcome& welcome() const { return welcome_; }
   bool ever_up() const { return ever_up_; }
+  /// The shard asked for; any_shard until a server has given one.
+  ShardIndex wanted_shard() const { return settings_.shard; }
 
   /// Sends a request; only while up.
   template <class Message>

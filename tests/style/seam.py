@@ -70,6 +70,7 @@ EXCEPTIONS = [
     ("reactor/placement.*", {"system"}, "pins a shard's thread to its core, once, at its start"),
     ("sdk/core/batch_ring.cpp", {"thread"}, "where the app's threads meet: one that waits for another's step gives its turn away"),
     ("sdk/include/millrace/producer.hpp", {"thread"}, "gives a std::future to who wants one"),
+    ("sdk/client_impl.hpp", {"thread"}, "application threads meet the I/O thread behind the handles"),
     ("sdk/socket_thread.*", {"clock", "random", "system", "thread"}, "the sdk's only thread and socket, around its sans-I/O core"),
 ]
 

@@ -6,7 +6,8 @@
 //   producer->append(millrace::Record("hello"));
 //   producer->flush();
 //
-// Threads: any. Producers and consumers may outlive the Client handle; the I/O thread ends with the last of them.
+// Threads: any. Producers and consumers may outlive the Client handle; the I/O thread ends with the last of them, which is
+// not to be let go of in a callback.
 #pragma once
 
 #include <chrono>
@@ -51,6 +52,8 @@ class Client {
   /// Registers a producer for one stream (created with its first batch).
   Expected<Producer> producer(ProducerOptions options);
   Expected<Consumer> consumer(ConsumerOptions options);
+  /// What the server says of itself, its shards and streams: JSON.
+  Expected<std::string> stat();
   ServerInfo server() const;
 
   explicit Client(std::shared_ptr<ClientImpl> impl);

@@ -61,6 +61,7 @@ struct ProducerOptions {
   std::uint32_t in_flight = 16;          // batches sent and not yet acknowledged, 1..64
   std::uint32_t queued = 16;             // batches filled or filling beyond those; append refuses when all are in use
   std::uint64_t id = 0;                  // 0 = a new random identity; the same id again fences the older holder
+  bool wait_until_ready = true;          // false: registered behind the caller's back; records are kept until then
   std::function<void(const Commit&)> on_commit{};
 };
 
@@ -80,7 +81,7 @@ class Producer {
   Producer();
   Producer(Producer&&) noexcept;
   Producer& operator=(Producer&&) noexcept;
-  /// Closes. What is not acknowledged by then ends as `cancelled`: flush() first.
+  /// Closes. What is not acknowledged by then ends as `cancelled`: flush() first. Not from a callback.
   ~Producer();
 
   /// Copies the record or refuses, at once. `ticket`, when given, receives the record's ticket.
