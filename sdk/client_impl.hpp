@@ -133,7 +133,7 @@ class ConsumerImpl final : public std::enable_shared_from_this<ConsumerImpl>, pu
   std::atomic<std::uint64_t> consumed_{0};  // bytes, to be told to the core
 
   // The handle's side.
-  ReadEventCore event_;     // being walked through, when `inside_`
+  ReadEventCore event_;  // being walked through, when `inside_`
   bool inside_ = false;
   std::size_t batch_ = 0;
   std::uint32_t record_ = 0;

@@ -11,16 +11,11 @@ namespace {
 
 wire::Position position_of(const Place& place) {
   switch (place.kind) {
-    case Place::Kind::earliest:
-      return wire::Position::earliest();
-    case Place::Kind::latest:
-      return wire::Position::latest();
-    case Place::Kind::offset:
-      return wire::Position::at(Offset{place.offset});
-    case Place::Kind::time:
-      return wire::Position::at_time(place.time);
-    case Place::Kind::day:
-      return wire::Position::at_day(Day{place.day}, RecordId{place.id});
+    case Place::Kind::earliest: return wire::Position::earliest();
+    case Place::Kind::latest: return wire::Position::latest();
+    case Place::Kind::offset: return wire::Position::at(Offset{place.offset});
+    case Place::Kind::time: return wire::Position::at_time(place.time);
+    case Place::Kind::day: return wire::Position::at_day(Day{place.day}, RecordId{place.id});
   }
   return {};
 }
@@ -110,8 +105,7 @@ const ReadResult& ConsumerImpl::tell(ReadEventCore& event) {
       ended_ = true;
       break;
     case ReadEventCore::Kind::batches:
-    case ReadEventCore::Kind::end:
-      return end();
+    case ReadEventCore::Kind::end: return end();
   }
   return result_;
 }
@@ -127,15 +121,13 @@ bool ConsumerImpl::past_until(const ReadBatch& batch, std::uint32_t record) cons
   if (!options_.until) return false;
   const Place& until = *options_.until;
   switch (until.kind) {
-    case Place::Kind::offset:
-      return batch.header.first_offset + record >= until.offset;
-    case Place::Kind::time:
-      return batch.header.leader_time >= until.time;
+    case Place::Kind::offset: return batch.header.first_offset + record >= until.offset;
+    case Place::Kind::time: return batch.header.leader_time >= until.time;
     case Place::Kind::day:
-      return batch.header.day > until.day || (batch.header.day == until.day && batch.header.first_id + record >= until.id);
+      return batch.header.day > until.day ||
+             (batch.header.day == until.day && batch.header.first_id + record >= until.id);
     case Place::Kind::earliest:
-    case Place::Kind::latest:
-      break;  // the server ends there, between batches
+    case Place::Kind::latest: break;  // the server ends there, between batches
   }
   return false;
 }

@@ -51,9 +51,9 @@ std::optional<Place> parse_place(std::string_view text) {
 
 Expected<Place> Place::parse(std::string_view text) {
   if (const auto place = parse_place(text)) return *place;
-  return Problem{ErrorCode::invalid_argument, 0,
-                 "\"" + std::string(text) +
-                     "\" is no place: earliest | latest | offset:N | time:RFC3339 | day:YYYY-MM-DD[:ID]"};
+  return Problem{
+      ErrorCode::invalid_argument, 0,
+      "\"" + std::string(text) + "\" is no place: earliest | latest | offset:N | time:RFC3339 | day:YYYY-MM-DD[:ID]"};
 }
 
 std::string day_text(std::uint32_t day) { return format_day(Day{day}); }

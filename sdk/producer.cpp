@@ -96,16 +96,13 @@ void ProducerImpl::settle_futures(const BatchResult& result) {
 
 AppendStatus ProducerImpl::try_append(const Record& record, std::uint64_t* ticket) {
   if (failed_.load(std::memory_order_acquire)) return AppendStatus::failed;
-  BatchRing::Input input{record.type, record.event_time == 0 ? wall_clock_now() : record.event_time, inner(record.payload),
-                         inner(record.key), inner(record.headers)};
+  BatchRing::Input input{record.type, record.event_time == 0 ? wall_clock_now() : record.event_time,
+                         inner(record.payload), inner(record.key), inner(record.headers)};
   std::uint64_t own = 0;
   switch (ring_.append(input, ticket != nullptr ? *ticket : own)) {
-    case BatchRing::Outcome::accepted:
-      return AppendStatus::accepted;
-    case BatchRing::Outcome::too_large:
-      return AppendStatus::too_large;
-    case BatchRing::Outcome::no_room:
-      break;
+    case BatchRing::Outcome::accepted: return AppendStatus::accepted;
+    case BatchRing::Outcome::too_large: return AppendStatus::too_large;
+    case BatchRing::Outcome::no_room: break;
   }
   return AppendStatus::no_room;
 }
@@ -184,7 +181,9 @@ Producer::~Producer() {
 }
 Producer::Producer(std::shared_ptr<ProducerImpl> impl) : impl_(std::move(impl)) {}
 
-AppendStatus Producer::try_append(const Record& record, std::uint64_t* ticket) { return impl_->try_append(record, ticket); }
+AppendStatus Producer::try_append(const Record& record, std::uint64_t* ticket) {
+  return impl_->try_append(record, ticket);
+}
 AppendStatus Producer::append(const Record& record, std::chrono::nanoseconds timeout, std::uint64_t* ticket) {
   return impl_->append(record, timeout, ticket);
 }

@@ -47,7 +47,9 @@ std::uint64_t random_seed() {
 
 void Gate::open() {
   if (waiters_.load(std::memory_order_seq_cst) == 0) return;
-  { const std::lock_guard lock(mutex_); }
+  {
+    const std::lock_guard lock(mutex_);
+  }
   changed_.notify_all();
 }
 
@@ -89,8 +91,8 @@ SocketThread::SocketThread(const Address& server) : server_(server) {
   event.data.ptr = nullptr;
   MR_ASSERT(::epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_, &event) == 0);
   receive_memory_ = std::make_unique<std::byte[]>(receive_bytes + receive_align);
-  receive_ = reinterpret_cast<std::byte*>(
-      align_up(reinterpret_cast<std::uintptr_t>(receive_memory_.get()), receive_align));
+  receive_ =
+      reinterpret_cast<std::byte*>(align_up(reinterpret_cast<std::uintptr_t>(receive_memory_.get()), receive_align));
   thread_ = std::thread([this] { loop(); });
 }
 
