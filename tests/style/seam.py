@@ -68,7 +68,6 @@ EXCEPTIONS = [
     ("reactor/socket_address.*", {"system"}, "numeric addresses to the kernel's form and back, for both kernels"),
     ("reactor/helper_thread.*", {"thread", "system"}, "what io_uring has no opcode for, off the shard"),
     ("reactor/placement.*", {"system"}, "pins a shard's thread to its core, once, at its start"),
-    ("sdk/core/batch_ring.cpp", {"thread"}, "where the app's threads meet: one that waits for another's step gives its turn away"),
     ("sdk/include/millrace/producer.hpp", {"thread"}, "gives a std::future to who wants one"),
     ("sdk/client_impl.hpp", {"thread"}, "application threads meet the I/O thread behind the handles"),
     ("sdk/socket_thread.*", {"clock", "random", "system", "thread"}, "the sdk's only thread and socket, around its sans-I/O core"),
