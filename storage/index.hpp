@@ -10,7 +10,17 @@
 
 #include <cstdint>
 
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
 #include "base/units.hpp"
+#include "reactor/reactor.hpp"
+#include "reactor/task.hpp"
+#include "storage/index_unit.hpp"
+#include "storage/place.hpp"
 
 namespace millrace {
 
@@ -44,8 +54,69 @@ struct IndexStats {
   std::uint64_t runs_derived = 0;  // made from a segment because the index lacked them
   std::uint64_t directories_written = 0;
   std::uint64_t bytes_written = 0;
+  std::uint64_t failures = 0;  // units that could not be written; derived anew when they are needed
 };
 
-class Index;
+class IndexFile;
+
+/// One stream's part of one segment, as found on disk.
+struct FoundRun {
+  SegmentKey segment{};
+  Id128 segment_id{};
+  std::uint64_t entries_at = 0;  // file offset of the stream's first entry in the index
+  StreamRun stream;
+};
+
+/// The days of one shard and their index files, opened when they are asked for, the least used closed again.
+class Index {
+ public:
+  static constexpr std::size_t files_open_max = 16;
+
+  Index(Reactor& reactor, std::string shard_directory, std::int32_t day_offset_seconds, bool writable, bool buffered);
+  ~Index();
+  Index(const Index&) = delete;
+  Index& operator=(const Index&) = delete;
+  Reactor& reactor() { return reactor_; }
+
+  /// Reads which days there are. Before any find().
+  Task<> open();
+  void day_added(Day day);
+  /// Nothing before this segment is looked at any more.
+  void drop_before(SegmentKey first);
+  const std::vector<Day>& days() const { return days_; }
+
+  /// The stream's first part whose end is not before the place sought; nothing when no closed and indexed segment has one. `seek`
+  /// is not `latest`.
+  Task<std::optional<FoundRun>> find(StreamId stream, Seek seek);
+  Task<std::uint32_t> find_entry(FoundRun run, Seek seek);
+  /// Fills `target` with entries [from, from + target.size()) of the part.
+  Task<> read_entries(FoundRun run, std::uint32_t from, std::vector<RunEntry>& target);
+
+  /// The day's index file, opened.
+  Task<std::shared_ptr<IndexFile>> file_of(Day day);
+  /// Forgets what is open of a day: its file was replaced.
+  void forget(Day day);
+  IndexStats& stats() { return stats_; }
+
+ private:
+  struct OpenDay {
+    Day day{};
+    std::uint64_t used = 0;
+    std::shared_ptr<IndexFile> file;
+  };
+  Task<std::size_t> first_day(StreamId stream, Seek seek);
+  std::uint32_t first_segment_of(Day day) const { return day == first_.day ? first_.number : 0; }
+
+  Reactor& reactor_;
+  const std::string shard_directory_;
+  const std::int32_t day_offset_seconds_;
+  const bool writable_;
+  const bool buffered_;
+  IndexStats stats_;
+  SegmentKey first_{};
+  std::vector<Day> days_;  // ascending
+  std::vector<OpenDay> open_;
+  std::uint64_t use_count_ = 0;
+};
 
 }  // namespace millrace

@@ -3,6 +3,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -36,6 +37,8 @@ struct SegmentFacts {
 std::string day_path(std::string_view shard_directory, Day day);
 /// "SHARD/2026-11-21/data000000"
 std::string segment_path(std::string_view shard_directory, SegmentKey key);
+/// "data000000" -> {day, 0}; nothing for other names.
+std::optional<SegmentKey> parse_segment_name(Day day, std::string_view name);
 /// "SHARD/2026-11-21/index"
 std::string index_path(std::string_view shard_directory, Day day);
 

@@ -7,9 +7,11 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.hpp"
@@ -19,7 +21,9 @@
 #include "protocol/batch.hpp"
 #include "reactor/reactor.hpp"
 #include "reactor/task.hpp"
+#include "storage/disk.hpp"
 #include "storage/index.hpp"
+#include "storage/index_builder.hpp"
 #include "storage/index_run.hpp"
 #include "storage/place.hpp"
 #include "storage/tail_cache.hpp"
@@ -55,6 +59,7 @@ class StreamSource {
 /// What stands in the log when readers are let in: the outcome of an opening.
 struct ViewStart {
   SegmentKey first_kept{};  // the oldest segment there is
+  Lsn first_lsn{1};         // its first batch; above 1: retention took what was before
   bool has_open = false;    // false: the log's next batch begins a segment
   SegmentFacts open;        // the segment that takes appends
   Lsn next_lsn{1};
@@ -107,19 +112,23 @@ class ReadView {
   /// Nothing new is accepted; waiting readers get `closed`. Ends when the background writing has.
   Task<> stop();
 
-  /// True while a reader reads in a segment before `key`, for segment_pin_max at most: not to be reused yet.
+  /// True while a reader reads in a segment before `key`, for segment_pin_max at most: not to be reused yet. drop_before(key) comes
+  /// first, so that no new read begins there.
   bool pinned_before(SegmentKey key) const;
   /// Runs that are closed and not in the index file yet; the log holds the next segment's close back beyond runs_behind_max.
-  std::size_t runs_behind() const { return closing_.size(); }
+  std::size_t runs_behind() const { return runs_.size() - (open_ ? 1 : 0); }
 
   // ---- What readers ask. ----
 
   const ViewStart& start() const { return start_; }
   bool serving() const { return serving_; }
+  bool stopping() const { return stopping_; }
   Lsn durable() const { return durable_; }
   Lsn appended_end() const { return appended_; }
   Day finished() const { return finished_; }
   SegmentKey first_kept() const { return first_kept_; }
+  /// True for the segment that takes appends.
+  bool is_open(SegmentKey key) const { return open_ != nullptr && open_->segment().key == key; }
   /// How far the open segment's file can be read.
   std::uint64_t open_readable() const { return open_readable_; }
   TailCache& tail() { return tail_; }
@@ -129,20 +138,62 @@ class ReadView {
   const ReadViewOptions& options() const { return options_; }
   /// Wakes at every move of durable(), at ready(), failed(), stop() and at the end of a day.
   Signal& moved() { return moved_; }
+  /// How often it woke.
+  std::uint64_t moves() const { return moves_; }
+  /// Retention has taken something from the front.
+  bool front_dropped() const { return front_dropped_; }
   IndexStats index_stats() const;
 
+  // ---- The runs in memory, for Reader. ----
+
+  using RunPtr = std::shared_ptr<const OpenRun>;
+  /// Closed ones that are not in the index yet, oldest first, then the open one (may be null).
+  const std::vector<RunPtr>& runs() const { return runs_; }
+  /// Changes when a run left runs() for the index: a search on disk that began before has to look again.
+  std::uint64_t runs_moved() const { return runs_moved_; }
+
+  /// A buffer for one disk read of read_operation_max and two blocks; waits while all are in use.
+  class BufferLease;
+  Task<BufferLease> lease_buffer();
+
  private:
-  friend class Reader;
-  struct ClosingRun;
+  friend class BufferLease;
+  struct Pin {
+    SegmentKey segment{};
+    Nanos deadline = 0;
+  };
+  struct ReadBuffer {
+    AlignedMemory memory;
+    bool leased = false;
+    Pin pin;
+  };
+  struct Closing {
+    std::shared_ptr<OpenRun> run;
+    std::unique_ptr<StateCapture> capture;  // none: only the day table of `finished` is due
+    Day finished{};
+  };
+  Task<> write_closed();
+  Task<> finish_index(std::shared_ptr<IndexFile> file);
+  void retire(const std::shared_ptr<OpenRun>& run);
+  void wake();
+  void begin_run(const SegmentFacts& segment);
+  void note(const BatchHeader& header, std::uint64_t position);
+  std::shared_ptr<OpenRun> free_run();
 
   Reactor& reactor_;
-  ReadViewOptions options_;
+  const ReadViewOptions options_;
   const StreamSource& streams_;
 
   TailCache tail_;
   std::unique_ptr<Index> index_;
-  std::unique_ptr<OpenRun> open_;
-  std::vector<std::unique_ptr<ClosingRun>> closing_;  // oldest first
+  std::unique_ptr<IndexBuilder> builder_;
+  std::vector<RunPtr> runs_;
+  std::shared_ptr<OpenRun> open_;
+  std::vector<std::shared_ptr<OpenRun>> all_runs_;  // reused when nobody holds them any more
+  std::uint64_t runs_moved_ = 0;
+  std::deque<Closing> closing_;  // what the background task has still to write
+  bool writing_ = false;
+  Signal written_;
   ViewStart start_;
   bool serving_ = false;
   bool stopping_ = false;
@@ -152,12 +203,39 @@ class ReadView {
   SegmentKey first_kept_{};
   std::uint64_t open_readable_ = 0;
   std::vector<LostLsns> losses_;
+  std::vector<std::unique_ptr<ReadBuffer>> buffers_;
+  Signal buffer_free_;
   Signal moved_;
+  std::uint64_t moves_ = 0;
+  bool front_dropped_ = false;
 };
 
+/// A read buffer in use; given back when destroyed.
+class ReadView::BufferLease {
+ public:
+  BufferLease() = default;
+  BufferLease(ReadView& view, ReadBuffer& buffer) : view_(&view), buffer_(&buffer) {}
+  BufferLease(BufferLease&& other) noexcept : view_(other.view_), buffer_(std::exchange(other.buffer_, nullptr)) {}
+  BufferLease& operator=(BufferLease&& other) noexcept;
+  ~BufferLease() { release(); }
+
+  MutableBytes bytes() const { return buffer_->memory.bytes(); }
+  /// The segment read from is not reused until the lease ends, or segment_pin_max has passed.
+  void pin(SegmentKey segment);
+
+ private:
+  void release();
+  ReadView* view_ = nullptr;
+  ReadBuffer* buffer_ = nullptr;
+};
+
+/// Reads of a shard that go on at a time.
+inline constexpr std::size_t read_buffers_max = 8;
 /// Closed runs that may wait for the index file before closing another segment has to wait.
 inline constexpr std::size_t runs_behind_max = 4;
 /// How long one read of a reader may keep a segment from being reused.
 inline constexpr Nanos segment_pin_max = 10 * nanos_per_second;
+inline constexpr std::size_t read_merge_bytes = 64 * KiB;   // reads closer than this become one
+inline constexpr std::size_t read_operation_max = 1 * MiB;  // one disk read, unless a single batch is larger
 
 }  // namespace millrace

@@ -11,27 +11,26 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "base/bytes.hpp"
 #include "base/result.hpp"
 #include "base/units.hpp"
 #include "reactor/reactor.hpp"
 #include "reactor/task.hpp"
+#include "storage/group.hpp"
 #include "storage/index.hpp"
 #include "storage/place.hpp"
 #include "storage/read_view.hpp"
 
 namespace millrace {
 
-inline constexpr std::size_t read_merge_bytes = 64 * KiB;   // reads closer than this become one
-inline constexpr std::size_t read_operation_max = 1 * MiB;  // one disk read, unless a single batch is larger
-
 struct ReadRequest {
   std::optional<StreamId> stream;  // none = all streams, in the order of the log
   Seek from;                       // for all streams: earliest, latest, time, or from_lsn
   std::optional<Lsn> from_lsn;     // all streams only; wins over `from`
   bool follow = false;             // wait at the end for more
-  bool check_bodies = false;       // hash the bodies read from disk; without it the receiver verifies them
+  bool check_bodies = true;        // hash the bodies read from disk, so that damage is found before they are served
 };
 
 enum class ReadNotice : std::uint8_t {
@@ -84,8 +83,57 @@ class Reader {
 
  private:
   struct Cursor;
+  enum class Step : std::uint8_t {
+    more,   // look again
+    full,   // the chunk is complete
+    waits,  // nothing more is durable
+  };
+  Task<Step> step_stream(MutableBytes target, ReadChunk& chunk);
+  Task<Step> step_log(MutableBytes target, ReadChunk& chunk);
+  void finish(ReadChunk& chunk) const;
+  bool tell_before(Day day, ReadChunk& chunk);
+  bool tell_finished(ReadChunk& chunk);
+  bool tell(Day day, ReadChunk& chunk);
+
+  // One stream: reader_stream.cpp.
+  Result<> place();
+  std::optional<Result<Step>> give_from_tail(MutableBytes target, ReadChunk& chunk);
+  Result<Step> give_chain(Lsn from, MutableBytes target, ReadChunk& chunk);
+  Task<bool> locate();
+  Task<bool> locate_on_disk();
+  Task<bool> locate_in_runs();
+  Task<> more_entries();
+  Task<Step> fetch(MutableBytes target, ReadChunk& chunk);
+  Task<Step> tell_gap(Offset found, ReadChunk& chunk);
+  Step give_entries(std::size_t count, std::uint64_t begin, Bytes bytes, MutableBytes target, ReadChunk& chunk);
+  Task<Step> fetch_large(MutableBytes target, ReadChunk& chunk);
+  std::size_t mergeable(std::size_t space) const;
+  Result<BatchHeader> verify(const RunEntry& entry, Bytes batch) const;
+  void lose_entry(ReadChunk& chunk);
+  Task<> open_segment(SegmentKey segment);
+
+  // All streams: reader_log.cpp.
+  struct SegmentFront {
+    SegmentFacts facts;
+    Nanos first_time = 0;
+    std::uint64_t previous_length = 0;
+  };
+  Task<> place_log();
+  Result<Step> give_log_from_tail(MutableBytes target, ReadChunk& chunk);
+  Result<Step> give_log_batch(Bytes batch, MutableBytes target, ReadChunk& chunk);
+  Task<std::optional<SegmentFront>> read_front(SegmentKey segment);
+  Task<std::vector<SegmentKey>> list_segments(Day day);
+  Task<std::optional<SegmentFacts>> find_segment(Lsn lsn, Nanos time);
+  Task<std::optional<SegmentFront>> next_segment(SegmentKey segment);
+  Task<Step> enter_segment(ReadChunk& chunk);
+  Task<Step> scan_groups(MutableBytes target, ReadChunk& chunk);
+  Result<Step> give_group(const GroupHeader& group, Bytes bytes, MutableBytes target, ReadChunk& chunk);
+  Task<Step> give_large_group(GroupHeader group, MutableBytes target, ReadChunk& chunk);
+  Step pass_damage(Bytes bytes, const GroupHeader* next, bool open, ReadChunk& chunk);
+  Step leave_segment(ReadChunk& chunk, bool open);
+
   ReadView& view_;
-  ReadRequest request_;
+  const ReadRequest request_;
   std::unique_ptr<Cursor> cursor_;
   bool cancelled_ = false;
   std::size_t needed_ = 0;

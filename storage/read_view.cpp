@@ -1,0 +1,254 @@
+#include "storage/read_view.hpp"
+
+#include <algorithm>
+
+#include "storage/index_file.hpp"
+
+namespace millrace {
+
+ReadView::ReadView(Reactor& reactor, ReadViewOptions options, const StreamSource& streams)
+    : reactor_(reactor),
+      options_(std::move(options)),
+      streams_(streams),
+      tail_(options_.tail),
+      index_(std::make_unique<Index>(reactor, options_.shard_directory, options_.day_offset_seconds,
+                                     options_.write_index, options_.buffered)),
+      builder_(std::make_unique<IndexBuilder>(reactor)) {}
+
+ReadView::~ReadView() = default;
+
+// ---- What the log tells.
+
+void ReadView::begin(const ViewStart& start) {
+  start_ = start;
+  serving_ = false;
+  open_.reset();
+  std::erase_if(runs_, [&](const RunPtr& run) {
+    return std::none_of(closing_.begin(), closing_.end(), [&](const Closing& closing) { return closing.run == run; });
+  });
+  first_kept_ = start.first_kept;
+  front_dropped_ = start.first_lsn > Lsn{1};
+  index_->drop_before(first_kept_);
+  finished_ = start.finished;
+  durable_ = Lsn{};
+  appended_ = start.next_lsn;
+  open_readable_ = 0;
+  tail_.clear(start.next_lsn);
+  if (start.has_open) {
+    begin_run(start.open);
+    appended_ = start.open.first_lsn;
+    tail_.clear(appended_);
+  }
+}
+
+void ReadView::recovered(const BatchHeader& header, std::uint64_t position, Bytes bytes) {
+  note(header, position);
+  if (!bytes.empty()) {
+    if (options_.tail.ring_bytes > 0) tail_.append(header, bytes, open_->segment().key, position);
+    else tail_.append_in_place(header, bytes, open_->segment().key, position);
+    return;
+  }
+  open_readable_ = std::max(open_readable_, position + batch_span(header.body_bytes));
+  tail_.clear(appended_);
+}
+
+void ReadView::ready(Lsn durable) {
+  durable_ = durable;
+  serving_ = true;
+  wake();
+}
+
+void ReadView::segment_begun(const SegmentFacts& segment) {
+  MR_ASSERT(open_ == nullptr && segment.first_lsn == appended_);
+  begin_run(segment);
+  open_readable_ = 0;
+}
+
+void ReadView::appended(const BatchHeader& header, Bytes batch, std::uint64_t position) {
+  note(header, position);
+  const SegmentKey segment = open_->segment().key;
+  if (options_.tail.ring_bytes > 0) tail_.append(header, batch, segment, position);
+  else tail_.append_in_place(header, batch, segment, position);
+}
+
+void ReadView::moved_to_segment(std::uint64_t end) {
+  MR_ASSERT(end >= open_readable_);
+  open_readable_ = end;
+}
+
+void ReadView::durable_moved(Lsn durable) {
+  MR_ASSERT(durable >= durable_ && durable <= appended_);
+  durable_ = durable;
+  wake();
+}
+
+void ReadView::segment_closed(std::unique_ptr<StateCapture> capture) {
+  MR_ASSERT(open_ != nullptr);
+  if (options_.write_index) closing_.push_back({open_, std::move(capture), Day{}});
+  open_.reset();
+  if (!closing_.empty() && !writing_) {
+    writing_ = true;
+    reactor_.spawn(write_closed());
+  }
+}
+
+void ReadView::day_finished(Day day) {
+  MR_ASSERT(day >= finished_);
+  finished_ = day;
+  if (options_.write_index) {
+    closing_.push_back({nullptr, nullptr, day});
+    if (!writing_) {
+      writing_ = true;
+      reactor_.spawn(write_closed());
+    }
+  }
+  wake();
+}
+
+void ReadView::drop_before(SegmentKey first) {
+  front_dropped_ = front_dropped_ || first > first_kept_;
+  first_kept_ = std::max(first_kept_, first);
+  index_->drop_before(first_kept_);
+  std::erase_if(runs_, [&](const RunPtr& run) { return run->segment().key < first_kept_ && run != open_; });
+}
+
+void ReadView::lost(LostLsns range) { losses_.push_back(range); }
+
+void ReadView::failed() {
+  serving_ = false;
+  wake();
+}
+
+Task<> ReadView::stop() {
+  stopping_ = true;
+  serving_ = false;
+  wake();
+  while (writing_) co_await written_.wait();
+  co_return {};
+}
+
+bool ReadView::pinned_before(SegmentKey key) const {
+  return std::any_of(buffers_.begin(), buffers_.end(), [&](const auto& buffer) {
+    return buffer->leased && buffer->pin.deadline > reactor_.now() && buffer->pin.segment < key;
+  });
+}
+
+IndexStats ReadView::index_stats() const { return index_->stats(); }
+
+void ReadView::wake() {
+  ++moves_;
+  moved_.notify();
+}
+
+// ---- Runs.
+
+std::shared_ptr<OpenRun> ReadView::free_run() {
+  for (const auto& run : all_runs_)
+    if (run.use_count() == 1) return run;
+  all_runs_.push_back(std::make_shared<OpenRun>());
+  return all_runs_.back();
+}
+
+void ReadView::begin_run(const SegmentFacts& segment) {
+  open_ = free_run();
+  open_->begin(segment);
+  runs_.push_back(open_);
+  index_->day_added(segment.key.day);
+}
+
+void ReadView::note(const BatchHeader& header, std::uint64_t position) {
+  MR_ASSERT(open_ != nullptr && header.lsn == appended_.value);
+  open_->append(header, position);
+  appended_ = appended_.next();
+}
+
+void ReadView::retire(const std::shared_ptr<OpenRun>& run) {
+  std::erase_if(runs_, [&](const RunPtr& held) { return held == run; });
+  ++runs_moved_;
+}
+
+// Runs are written one by one in the order of the log. What cannot be written now is left out: the index is derivable, and whoever
+// needs the day finds the gap and fills it.
+Task<> ReadView::write_closed() {
+  while (!closing_.empty()) {
+    const Day day = closing_.front().run ? closing_.front().run->segment().key.day : closing_.front().finished;
+    auto opening = index_->file_of(day);
+    auto file = co_await opening;
+    bool written = false;
+    if (file && closing_.front().run) {
+      const std::shared_ptr<OpenRun> run = closing_.front().run;
+      if ((*file)->next_segment() <= run->segment().key.number) {
+        auto appending = builder_->append_run(**file, *run, *closing_.front().capture);
+        auto appended = co_await appending;
+        written = appended.has_value();
+      }
+    } else if (file) {
+      auto appending = finish_index(*file);
+      auto appended = co_await appending;
+      written = appended.has_value();
+    }
+    if (!written) ++index_->stats().failures;
+    if (closing_.front().run) retire(closing_.front().run);
+    closing_.pop_front();
+  }
+  writing_ = false;
+  written_.notify();
+  co_return {};
+}
+
+Task<> ReadView::finish_index(std::shared_ptr<IndexFile> file) {
+  if (file->table()) co_return {};
+  std::shared_ptr<IndexFile> before;
+  const auto& days = index_->days();
+  auto place = std::lower_bound(days.begin(), days.end(), file->day());
+  if (place != days.begin()) {
+    auto opening = index_->file_of(*std::prev(place));
+    auto opened = co_await opening;
+    if (!opened) co_return fail(opened.error());
+    before = *opened;
+  }
+  if (before && !before->table()) co_return fail(Error::not_found);
+  auto appending = builder_->append_day_table(*file, before.get(), {});
+  co_return co_await appending;
+}
+
+// ---- Buffers.
+
+Task<ReadView::BufferLease> ReadView::lease_buffer() {
+  while (true) {
+    for (auto& buffer : buffers_) {
+      if (buffer->leased) continue;
+      buffer->leased = true;
+      co_return BufferLease(*this, *buffer);
+    }
+    if (buffers_.size() < read_buffers_max) {
+      buffers_.push_back(std::make_unique<ReadBuffer>());
+      buffers_.back()->memory = AlignedMemory(read_operation_max + 2 * block_bytes);
+      continue;
+    }
+    co_await buffer_free_.wait();
+  }
+}
+
+ReadView::BufferLease& ReadView::BufferLease::operator=(BufferLease&& other) noexcept {
+  if (this != &other) {
+    release();
+    view_ = other.view_;
+    buffer_ = std::exchange(other.buffer_, nullptr);
+  }
+  return *this;
+}
+
+void ReadView::BufferLease::pin(SegmentKey segment) {
+  buffer_->pin = {segment, view_->reactor_.now() + segment_pin_max};
+}
+
+void ReadView::BufferLease::release() {
+  if (buffer_ == nullptr) return;
+  buffer_->leased = false;
+  buffer_->pin = {};
+  if (view_->buffer_free_.has_waiters()) view_->buffer_free_.notify();
+  buffer_ = nullptr;
+}
+
+}  // namespace millrace

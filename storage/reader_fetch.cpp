@@ -1,0 +1,249 @@
+// Reading the batches a stream's entries point to: neighbours on disk in one read, a batch larger than a buffer in pieces.
+#include <algorithm>
+#include <cstring>
+
+#include "base/hash.hpp"
+#include "storage/reader.hpp"
+#include "storage/reader_cursor.hpp"
+
+namespace millrace {
+
+namespace {
+
+constexpr unsigned failures_max = 3;  // reads of one place that fail before it counts as lost
+
+std::uint64_t begin_of(const RunEntry& entry) { return std::uint64_t{entry.position} * batch_align; }
+std::uint64_t span_of(const RunEntry& entry) { return std::uint64_t{entry.span} * batch_align; }
+std::uint64_t end_of(const RunEntry& entry) { return begin_of(entry) + span_of(entry); }
+
+}  // namespace
+
+// How many of the next entries one disk read covers.
+std::size_t Reader::mergeable(std::size_t space) const {
+  const Cursor& cursor = *cursor_;
+  const auto entries = std::span(cursor.entries).subspan(cursor.entry);
+  std::uint64_t readable = UINT64_MAX;
+  if (view_.is_open(cursor.segment)) readable = view_.open_readable();
+  const std::uint64_t begin = align_down(begin_of(entries[0]), block_bytes);
+  std::size_t count = 0;
+  std::size_t bytes = 0;
+  for (const RunEntry& entry : entries) {
+    bytes += span_of(entry);
+    if (bytes > space || end_of(entry) > readable || end_of(entry) - begin > read_operation_max) break;
+    if (count > 0 && begin_of(entry) - end_of(entries[count - 1]) > read_merge_bytes) break;
+    ++count;
+  }
+  return count;
+}
+
+Task<Reader::Step> Reader::fetch(MutableBytes target, ReadChunk& chunk) {
+  Cursor& cursor = *cursor_;
+  if (cursor.segment < view_.first_kept()) {
+    cursor.forget_source();
+    co_return Step::more;
+  }
+  const RunEntry front = cursor.entries[cursor.entry];
+  if (!cursor.anywhere && front.first_offset > cursor.next) {
+    auto telling = tell_gap(front.first_offset, chunk);
+    co_return co_await telling;
+  }
+  if (span_of(front) > target.size() - chunk.bytes) {
+    if (chunk.bytes > 0) co_return Step::full;
+    needed_ = span_of(front);
+    co_return fail(Error::too_large);
+  }
+  std::size_t count = mergeable(target.size() - chunk.bytes);
+  const bool large = count == 0 && span_of(front) + block_bytes > read_operation_max;
+  if (count == 0 && !large) {
+    // Not in the segment's file yet, and not in the tail cache: it is not durable either.
+    co_return Step::waits;
+  }
+  if (large) {
+    auto fetching = fetch_large(target, chunk);
+    co_return co_await fetching;
+  }
+  const std::uint64_t begin = align_down(begin_of(front), block_bytes);
+  const std::uint64_t end = align_up(end_of(cursor.entries[cursor.entry + count - 1]), block_bytes);
+  const SegmentKey segment = cursor.segment;
+  auto leasing = view_.lease_buffer();
+  auto lease = co_await leasing;
+  if (!lease) co_return fail(lease.error());
+  lease->pin(segment);
+  auto opening = open_segment(segment);
+  auto opened = co_await opening;
+  Result<std::size_t> got = fail(Error::io_failed);
+  if (opened) {
+    auto reading = read_disk(cursor.file, begin, lease->bytes().first(end - begin));
+    got = co_await reading;
+    ++stats_.disk_reads;
+    stats_.disk_bytes += end - begin;
+  } else {
+    got = fail(opened.error());
+  }
+  if (segment < view_.first_kept()) co_return Step::more;  // it was cut away meanwhile: what was read means nothing
+  if (!got) {
+    if (++cursor.failures < failures_max) co_return fail(got.error());
+    lose_entry(chunk);
+    co_return Step::full;
+  }
+  cursor.failures = 0;
+  co_return give_entries(count, begin, lease->bytes().first(*got), target, chunk);
+}
+
+Reader::Step Reader::give_entries(std::size_t count, std::uint64_t begin, Bytes bytes, MutableBytes target,
+                                  ReadChunk& chunk) {
+  Cursor& cursor = *cursor_;
+  for (std::size_t i = 0; i < count; ++i) {
+    const RunEntry entry = cursor.entries[cursor.entry];
+    if (!cursor.anywhere && entry.first_offset > cursor.next) return Step::more;  // a gap: told by the next look
+    const std::uint64_t at = begin_of(entry) - begin;
+    auto header = at + span_of(entry) <= bytes.size() ? verify(entry, bytes.subspan(at, span_of(entry)))
+                                                      : Result<BatchHeader>(fail(Error::corrupt));
+    if (!header) {
+      lose_entry(chunk);
+      return Step::full;
+    }
+    const Offset end{header->first_offset + header->record_count};
+    const Seek seek = cursor.anywhere ? request_.from : Seek::at_offset(cursor.next);
+    if (header->lsn >= view_.durable().value) return Step::waits;
+    if (!Cursor::before_seek(seek, Day{header->day}, RecordId{header->first_id + header->record_count}, end,
+                             header->leader_time)) {
+      if (tell_before(Day{header->day}, chunk)) return Step::full;
+      cursor.give(chunk, target, bytes.subspan(at, span_of(entry)), header->record_count);
+      ++stats_.batches_from_disk;
+      cursor.anywhere = false;
+      cursor.next = end;
+      cursor.day = Day{header->day};
+    }
+    ++cursor.entry;
+  }
+  return Step::more;
+}
+
+// One batch larger than a read buffer: in pieces, straight into the target.
+Task<Reader::Step> Reader::fetch_large(MutableBytes target, ReadChunk& chunk) {
+  Cursor& cursor = *cursor_;
+  const RunEntry entry = cursor.entries[cursor.entry];
+  const SegmentKey segment = cursor.segment;
+  if (view_.is_open(segment) && end_of(entry) > view_.open_readable()) co_return Step::waits;
+  auto leasing = view_.lease_buffer();
+  auto lease = co_await leasing;
+  if (!lease) co_return fail(lease.error());
+  lease->pin(segment);
+  auto opening = open_segment(segment);
+  auto opened = co_await opening;
+  if (!opened) co_return fail(opened.error());
+  const MutableBytes whole = target.subspan(chunk.bytes, span_of(entry));
+  std::size_t done = 0;
+  while (done < whole.size()) {
+    const std::uint64_t position = begin_of(entry) + done;
+    const std::uint64_t begin = align_down(position, block_bytes);
+    const std::uint64_t length =
+        std::min<std::uint64_t>(align_up(end_of(entry), block_bytes) - begin, read_operation_max);
+    auto reading = read_disk(cursor.file, begin, lease->bytes().first(length));
+    auto got = co_await reading;
+    ++stats_.disk_reads;
+    stats_.disk_bytes += length;
+    if (segment < view_.first_kept()) co_return Step::more;
+    if (!got) {
+      if (++cursor.failures < failures_max) co_return fail(got.error());
+      lose_entry(chunk);
+      co_return Step::full;
+    }
+    const std::size_t skip = position - begin;
+    if (*got <= skip) break;
+    const std::size_t use = std::min(*got - skip, whole.size() - done);
+    std::memcpy(whole.data() + done, lease->bytes().data() + skip, use);
+    done += use;
+  }
+  cursor.failures = 0;
+  auto header = done == whole.size() ? verify(entry, whole) : Result<BatchHeader>(fail(Error::corrupt));
+  if (!header) {
+    lose_entry(chunk);
+    co_return Step::full;
+  }
+  if (header->lsn >= view_.durable().value) co_return Step::waits;
+  ++cursor.entry;
+  const Offset end{header->first_offset + header->record_count};
+  const Seek seek = cursor.anywhere ? request_.from : Seek::at_offset(cursor.next);
+  if (Cursor::before_seek(seek, Day{header->day}, RecordId{header->first_id + header->record_count}, end,
+                          header->leader_time))
+    co_return Step::more;
+  if (tell_before(Day{header->day}, chunk)) {
+    --cursor.entry;
+    co_return Step::full;
+  }
+  chunk.bytes += whole.size();
+  chunk.batches += 1;
+  chunk.records += header->record_count;
+  ++stats_.batches_from_disk;
+  cursor.anywhere = false;
+  cursor.next = end;
+  cursor.day = Day{header->day};
+  co_return Step::more;
+}
+
+Result<BatchHeader> Reader::verify(const RunEntry& entry, Bytes batch) const {
+  auto header = read_batch_header(batch);
+  if (!header) return header;
+  const bool fits = header->kind == BatchKind::data && header->stream_id == cursor_->stream.value &&
+                    header->first_offset == entry.first_offset.value && batch_span(header->body_bytes) == batch.size();
+  if (!fits) return fail(Error::corrupt);
+  if (request_.check_bodies && hash128(batch.subspan(batch_header_bytes, header->body_bytes)) != header->body_hash)
+    return fail(Error::corrupt);
+  return header;
+}
+
+// The entry's batch cannot be read: its records are lost, and the cursor goes on behind them.
+void Reader::lose_entry(ReadChunk& chunk) {
+  Cursor& cursor = *cursor_;
+  const std::size_t after = cursor.entry + 1;
+  const Offset end = after < cursor.entries.size() ? cursor.entries[after].first_offset : cursor.run_end;
+  chunk.notice = ReadNotice::data_loss;
+  chunk.lost_first = cursor.anywhere ? cursor.entries[cursor.entry].first_offset : cursor.next;
+  cursor.anywhere = false;
+  cursor.next = end;
+  cursor.failures = 0;
+  ++cursor.entry;
+}
+
+// The stream goes on behind where it should. When what is missing lies before everything that is left, retention took it; else it
+// is lost.
+Task<Reader::Step> Reader::tell_gap(Offset found, ReadChunk& chunk) {
+  Cursor& cursor = *cursor_;
+  auto finding = view_.index().find(cursor.stream, Seek::earliest());
+  auto earliest = co_await finding;
+  if (!earliest) co_return fail(earliest.error());
+  Offset first_left = found;
+  if (*earliest) first_left = (**earliest).stream.first_offset;
+  else {
+    for (const ReadView::RunPtr& run : view_.runs()) {
+      const std::uint32_t number = run->find(cursor.stream);
+      if (number == OpenRun::none) continue;
+      first_left = run->stream(number).first_offset;
+      break;
+    }
+  }
+  if (first_left >= found && view_.front_dropped()) {
+    chunk.notice = ReadNotice::out_of_range;
+  } else {
+    chunk.notice = ReadNotice::data_loss;
+    chunk.lost_first = cursor.next;
+  }
+  cursor.next = found;
+  co_return Step::full;
+}
+
+Task<> Reader::open_segment(SegmentKey segment) {
+  Cursor& cursor = *cursor_;
+  if (cursor.file.is_open() && cursor.file_segment == segment) co_return {};
+  auto opening = open_disk_file(view_.reactor(), segment_path(view_.options().shard_directory, segment),
+                                open_read | open_direct, view_.options().buffered);
+  auto file = co_await opening;
+  if (!file) co_return fail(file.error());
+  cursor.file = std::move(*file);
+  cursor.file_segment = segment;
+  co_return {};
+}
+
+}  // namespace millrace
