@@ -61,6 +61,8 @@ Task<File> File::open(Reactor& reactor, std::string path, unsigned flags, std::u
 Task<std::uint32_t> File::read(std::uint64_t offset, MutableBytes target) {
   MR_ASSERT(target.size() <= transfer_bytes_max);
   std::uint32_t done = 0;
+  std::uint32_t stopped_at = 0;
+  int standstills = 0;
   while (done < target.size()) {
     Operation operation = operation_of(OperationCode::read);
     operation.offset = offset + done;
@@ -73,8 +75,15 @@ Task<std::uint32_t> File::read(std::uint64_t offset, MutableBytes target) {
     }
     if (*got == 0) break;
     done += *got;
-    // A read of whole blocks that stops inside one has met the end of the file; going on there would be misaligned.
-    if (!is_aligned(done, block_bytes) && is_aligned(target.size(), block_bytes)) break;
+    if (done == target.size() || is_aligned(done, block_bytes) || !is_aligned(target.size(), block_bytes)) continue;
+    // A read of whole blocks that stops inside one has met the end of the file, or was cut short: the block is read again
+    // (going on inside it would be misaligned), and the end stays where it is.
+    if (done <= stopped_at && ++standstills == 2) {
+      done = stopped_at;
+      break;
+    }
+    stopped_at = std::max(stopped_at, done);
+    done = static_cast<std::uint32_t>(align_down(done, block_bytes));
   }
   co_return done;
 }

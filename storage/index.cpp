@@ -3,7 +3,8 @@
 #include <algorithm>
 
 #include "base/time.hpp"
-#include "storage/disk.hpp"
+#include "reactor/file.hpp"
+#include "storage/aligned_memory.hpp"
 #include "storage/index_file.hpp"
 
 namespace millrace {
@@ -35,7 +36,7 @@ Index::Index(Reactor& reactor, std::string shard_directory, std::int32_t day_off
 Index::~Index() = default;
 
 Task<> Index::open() {
-  auto listing = list_directory(reactor_, shard_directory_);
+  auto listing = Directory::list(reactor_, shard_directory_);
   auto entries = co_await listing;
   if (!entries) co_return fail(entries.error());
   days_.clear();

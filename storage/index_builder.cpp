@@ -71,7 +71,7 @@ Task<> IndexBuilder::flush() {
     skip = block_bytes;
   }
   if (whole > skip) {
-    auto writing = write_disk(file_->file(), at_ + skip, bytes.subspan(skip, whole - skip));
+    auto writing = file_->file().write_exact(at_ + skip, bytes.subspan(skip, whole - skip), false);
     auto written = co_await writing;
     if (!written) co_return fail(written.error());
   }
@@ -102,10 +102,10 @@ Task<> IndexBuilder::end_unit(IndexFile& file, UnitHeader header) {
   }
   seal_unit_header(header);
   store(first_.bytes(), 0, header);
-  auto writing = write_disk(file.file(), begin_, first_.bytes());
+  auto writing = file.file().write_exact(begin_, first_.bytes(), false);
   auto written = co_await writing;
   if (!written) co_return fail(written.error());
-  auto syncing = sync_disk(file.file());
+  auto syncing = file.file().sync(false);
   auto synced = co_await syncing;
   if (!synced) co_return fail(synced.error());
   file.unit_appended({.offset = begin_, .header = header});

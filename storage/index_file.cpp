@@ -13,8 +13,9 @@ constexpr std::size_t scan_bytes = 256 * KiB;
 
 Task<std::unique_ptr<IndexFile>> IndexFile::open(Reactor& reactor, std::string path, Day day, bool writable,
                                                  bool buffered, IndexStats& stats) {
-  const auto access = writable ? open_read | open_write | open_create : open_read;
-  auto opening = open_disk_file(reactor, std::move(path), static_cast<std::uint16_t>(access | open_direct), buffered);
+  unsigned flags = writable ? open_read | open_write | open_create : open_read;
+  if (!buffered) flags |= open_direct;
+  auto opening = File::open(reactor, std::move(path), flags);
   auto file = co_await opening;
   if (!file) co_return fail(file.error());
   std::unique_ptr<IndexFile> index(new IndexFile(std::move(*file), day, stats));
@@ -26,12 +27,13 @@ Task<std::unique_ptr<IndexFile>> IndexFile::open(Reactor& reactor, std::string p
 
 // From the last unit back over those that no directory covers.
 Task<> IndexFile::load_spine() {
-  auto sizing = disk_file_size(file_);
-  auto size = co_await sizing;
-  if (!size) co_return fail(size.error());
-  file_bytes_ = *size;
-  end_ = *size;  // reads are refused beyond it
-  auto finding = last_unit(*size);
+  auto sizing = file_.status();
+  auto status = co_await sizing;
+  if (!status) co_return fail(status.error());
+  const std::uint64_t size = status->size;
+  file_bytes_ = size;
+  end_ = size;  // reads are refused beyond it
+  auto finding = last_unit(size);
   auto last = co_await finding;
   if (!last) co_return fail(last.error());
   end_ = 0;
@@ -60,7 +62,7 @@ Task<std::optional<UnitRef>> IndexFile::last_unit(std::uint64_t size) {
   std::uint64_t high = align_down(size, block_bytes);
   while (high > 0) {
     const std::uint64_t low = high > scan_bytes ? high - scan_bytes : 0;
-    auto reading = read_disk(file_, low, memory.bytes().first(high - low));
+    auto reading = file_.read(low, memory.bytes().first(high - low));
     auto got = co_await reading;
     if (!got) co_return fail(got.error());
     ++stats_.block_reads;
@@ -90,7 +92,7 @@ Task<bool> IndexFile::payload_fits(const UnitRef& ref) {
   std::uint64_t rest = unit.header.payload_bytes;
   for (std::uint64_t at = unit.offset; at < unit.end(); at += scan_bytes) {
     const std::uint64_t length = std::min<std::uint64_t>(scan_bytes, unit.end() - at);
-    auto reading = read_disk(file_, at, memory.bytes().first(length));
+    auto reading = file_.read(at, memory.bytes().first(length));
     auto got = co_await reading;
     if (!got) co_return fail(got.error());
     ++stats_.block_reads;
@@ -127,7 +129,7 @@ Task<const std::byte*> IndexFile::block(std::uint64_t number) {
   blocks_[chosen].busy = true;
   blocks_[chosen].number = UINT64_MAX;
   const MutableBytes target = blocks_[chosen].memory.bytes();
-  auto reading = read_disk(file_, number * block_bytes, target);
+  auto reading = file_.read(number * block_bytes, target);
   auto got = co_await reading;
   ++stats_.block_reads;
   blocks_[chosen].busy = false;
@@ -184,7 +186,7 @@ void IndexFile::unit_appended(const UnitRef& unit) {
 
 Task<> IndexFile::drop_torn_end() {
   if (file_bytes_ <= end_) co_return {};
-  auto cutting = truncate_disk(file_, end_);
+  auto cutting = file_.truncate(end_);
   auto cut = co_await cutting;
   if (!cut) co_return fail(cut.error());
   file_bytes_ = end_;

@@ -15,9 +15,10 @@
 #include "base/bytes.hpp"
 #include "base/result.hpp"
 #include "base/units.hpp"
+#include "reactor/file.hpp"
 #include "reactor/reactor.hpp"
 #include "reactor/task.hpp"
-#include "storage/disk.hpp"
+#include "storage/aligned_memory.hpp"
 #include "storage/index.hpp"
 #include "storage/index_unit.hpp"
 #include "storage/place.hpp"
@@ -59,7 +60,7 @@ class IndexFile {
   /// First segment number that no unit covers.
   std::uint32_t next_segment() const { return spine_.empty() ? 0 : spine_.back().end_segment(); }
   std::uint64_t end() const { return end_; }
-  DiskFile& file() { return file_; }
+  File& file() { return file_; }
 
   /// The stream's first part whose end is not passed, in segments from `first_segment` on; nothing when there is none.
   Task<std::optional<FoundRun>> find(StreamId stream, SeekKey key, std::uint32_t first_segment);
@@ -91,7 +92,7 @@ class IndexFile {
     bool busy = false;
     AlignedMemory memory;
   };
-  IndexFile(DiskFile file, Day day, IndexStats& stats) : day_(day), stats_(stats), file_(std::move(file)) {}
+  IndexFile(File file, Day day, IndexStats& stats) : day_(day), stats_(stats), file_(std::move(file)) {}
   Task<> load_spine();
   Task<std::optional<UnitRef>> last_unit(std::uint64_t size);
   Task<bool> payload_fits(const UnitRef& unit);
@@ -103,7 +104,7 @@ class IndexFile {
 
   const Day day_;
   IndexStats& stats_;
-  DiskFile file_;
+  File file_;
   std::vector<UnitRef> spine_;
   std::optional<UnitRef> table_;
   std::uint64_t end_ = 0;

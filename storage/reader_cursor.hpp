@@ -4,7 +4,8 @@
 #include <optional>
 #include <vector>
 
-#include "storage/disk.hpp"
+#include "reactor/file.hpp"
+#include "storage/aligned_memory.hpp"
 #include "storage/index.hpp"
 #include "storage/index_run.hpp"
 #include "storage/reader.hpp"
@@ -45,7 +46,7 @@ struct Reader::Cursor {
   bool in_segment = false;
   std::optional<SegmentFront> after;  // the segment behind `segment`
 
-  DiskFile file;
+  File file;
   SegmentKey file_segment{};
 
   /// Copies a batch behind what the chunk has.

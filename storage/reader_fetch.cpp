@@ -71,9 +71,9 @@ Task<Reader::Step> Reader::fetch(MutableBytes target, ReadChunk& chunk) {
   lease->pin(segment);
   auto opening = open_segment(segment);
   auto opened = co_await opening;
-  Result<std::size_t> got = fail(Error::io_failed);
+  Result<std::uint32_t> got = fail(Error::io_failed);
   if (opened) {
-    auto reading = read_disk(cursor.file, begin, lease->bytes().first(end - begin));
+    auto reading = cursor.file.read(begin, lease->bytes().first(end - begin));
     got = co_await reading;
     ++stats_.disk_reads;
     stats_.disk_bytes += end - begin;
@@ -140,7 +140,7 @@ Task<Reader::Step> Reader::fetch_large(MutableBytes target, ReadChunk& chunk) {
     const std::uint64_t begin = align_down(position, block_bytes);
     const std::uint64_t length =
         std::min<std::uint64_t>(align_up(end_of(entry), block_bytes) - begin, read_operation_max);
-    auto reading = read_disk(cursor.file, begin, lease->bytes().first(length));
+    auto reading = cursor.file.read(begin, lease->bytes().first(length));
     auto got = co_await reading;
     ++stats_.disk_reads;
     stats_.disk_bytes += length;
@@ -237,8 +237,8 @@ Task<Reader::Step> Reader::tell_gap(Offset found, ReadChunk& chunk) {
 Task<> Reader::open_segment(SegmentKey segment) {
   Cursor& cursor = *cursor_;
   if (cursor.file.is_open() && cursor.file_segment == segment) co_return {};
-  auto opening = open_disk_file(view_.reactor(), segment_path(view_.options().shard_directory, segment),
-                                open_read | open_direct, view_.options().buffered);
+  const unsigned flags = view_.options().buffered ? open_read : open_read | open_direct;
+  auto opening = File::open(view_.reactor(), segment_path(view_.options().shard_directory, segment), flags);
   auto file = co_await opening;
   if (!file) co_return fail(file.error());
   cursor.file = std::move(*file);

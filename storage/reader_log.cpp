@@ -105,7 +105,7 @@ Task<std::optional<Reader::SegmentFront>> Reader::read_front(SegmentKey segment)
   auto lease = co_await leasing;
   if (!lease) co_return fail(lease.error());
   const MutableBytes bytes = lease->bytes().first(2 * block_bytes);
-  auto reading = read_disk(cursor_->file, 0, bytes);
+  auto reading = cursor_->file.read(0, bytes);
   auto got = co_await reading;
   ++stats_.disk_reads;
   stats_.disk_bytes += bytes.size();
@@ -120,7 +120,7 @@ Task<std::optional<Reader::SegmentFront>> Reader::read_front(SegmentKey segment)
 }
 
 Task<std::vector<SegmentKey>> Reader::list_segments(Day day) {
-  auto listing = list_directory(view_.reactor(), day_path(view_.options().shard_directory, day));
+  auto listing = Directory::list(view_.reactor(), day_path(view_.options().shard_directory, day));
   auto entries = co_await listing;
   std::vector<SegmentKey> segments;
   if (!entries && entries.error() == Error::not_found) co_return segments;
@@ -266,7 +266,7 @@ Task<Reader::Step> Reader::scan_groups(MutableBytes target, ReadChunk& chunk) {
   lease->pin(segment);
   const std::uint64_t want =
       std::min<std::uint64_t>(align_up(end, block_bytes) - cursor.position, lease->bytes().size());
-  auto reading = read_disk(cursor.file, cursor.position, lease->bytes().first(align_down(want, block_bytes)));
+  auto reading = cursor.file.read(cursor.position, lease->bytes().first(align_down(want, block_bytes)));
   auto got = co_await reading;
   ++stats_.disk_reads;
   stats_.disk_bytes += want;
@@ -341,7 +341,7 @@ Task<Reader::Step> Reader::give_large_group(GroupHeader group, MutableBytes targ
     co_return fail(Error::too_large);
   }
   AlignedMemory whole(group_span(group));
-  auto reading = read_disk(cursor.file, cursor.position, whole.bytes());
+  auto reading = cursor.file.read(cursor.position, whole.bytes());
   auto got = co_await reading;
   ++stats_.disk_reads;
   stats_.disk_bytes += whole.size();

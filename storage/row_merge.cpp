@@ -79,7 +79,7 @@ Task<> RowMerge::fill(Source& source) {
   source.window = align_down(source.at, block_bytes);
   const std::uint64_t length =
       std::min<std::uint64_t>(align_up(source.end, block_bytes) - source.window, window_bytes_max);
-  auto reading = read_disk(file_.file(), source.window, source.memory.bytes().first(length));
+  auto reading = file_.file().read(source.window, source.memory.bytes().first(length));
   auto got = co_await reading;
   if (!got) co_return fail(got.error());
   source.window_bytes = *got;

@@ -9,8 +9,9 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "reactor/file.hpp"
 #include "reactor/task.hpp"
-#include "storage/disk.hpp"
+#include "storage/aligned_memory.hpp"
 #include "storage/index_file.hpp"
 #include "storage/index_unit.hpp"
 
