@@ -128,8 +128,8 @@ bool SegmentRecovery::Machine::read_group() {
     stop_prefix(all_zero(here.first(sector_bytes)));
     return true;
   }
-  bool continues = header->first_lsn == end_.next_lsn && header->chain_before == end_.chain &&
-                   header->epoch >= end_.epoch && group_span(*header) <= limit_ - x_;
+  bool continues =
+      header->first_lsn == end_.next_lsn && header->chain_before == end_.chain && group_span(*header) <= limit_ - x_;
   if (!continues) {
     stop_prefix(false);
     return true;
@@ -171,7 +171,8 @@ void SegmentRecovery::Machine::keep_group(const GroupHeader& header, Bytes group
     visit(batch, x_ + group_header_bytes + batch.at, BatchSource::segment);
   }
   x_ += group.size();
-  end_ = {x_, group_end_lsn(header), header.chain_after, header.epoch};
+  // A group closed anew after damage has a newer epoch than those behind it; the chain is what orders groups.
+  end_ = {x_, group_end_lsn(header), header.chain_after, std::max(end_.epoch, header.epoch)};
 }
 
 bool SegmentRecovery::Machine::probe_block() {

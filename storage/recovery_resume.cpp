@@ -30,7 +30,7 @@ bool SegmentRecovery::Machine::resume() {
 }
 
 bool SegmentRecovery::Machine::resume_group(const GroupHeader& header) {
-  bool fits = header.first_lsn >= end_.next_lsn && header.epoch >= end_.epoch && group_span(header) <= limit_ - x_;
+  bool fits = header.first_lsn >= end_.next_lsn && group_span(header) <= limit_ - x_;
   if (fits) {
     Bytes here = at_least(group_span(header));
     if (here.empty()) return false;

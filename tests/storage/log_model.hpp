@@ -61,10 +61,10 @@ class LogModel {
   RecoveryInput input(const Image& image) const;
   Lsn durable() const { return durable_; }
   Lsn appended() const { return next_lsn_; }
-  /// Largest durable end that stands in a completed write, in a place that is not overwritten: what recovery can know.
   const std::map<std::uint64_t, std::vector<std::byte>>& batches() const { return batches_; }
   const std::vector<EpochRange>& led() const { return led_; }
   std::size_t in_flight() const { return flying_.size(); }
+  const std::vector<Write>& flying() const { return flying_; }
   Id128 segment_id() const { return {11, 22}; }
   std::mt19937_64& random() { return random_; }
 
@@ -82,7 +82,6 @@ class LogModel {
 
   Image disk_;  // what is durable
   std::vector<Write> flying_;
-  std::vector<Write> order_;  // in-flight in submission order share `done` by number
   std::map<std::uint64_t, std::vector<std::byte>> batches_;
 
   Lsn next_lsn_{1};
