@@ -32,6 +32,12 @@ void fill(std::vector<std::byte>& target, std::size_t at, const std::string& hex
   }
 }
 
+std::uint64_t number_of(const std::string& text) {
+  std::uint64_t number = 0;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;
+}
+
 void end_line(std::ostringstream& out, const char* name, const std::optional<SegmentEnd>& end) {
   if (!end) return;
   out << name << " " << end->segment_id.high << " " << end->segment_id.low << " " << end->length << " "
@@ -130,7 +136,7 @@ GoldenCase parse_golden(const std::string& text) {
       std::vector<std::byte>& file = word == "tail" ? golden.image.tail : golden.image.segment;
       std::string value;
       in >> at >> value;
-      at == "bytes" ? file.resize(std::stoul(value)) : fill(file, std::stoul(at), value);
+      at == "bytes" ? file.resize(number_of(value)) : fill(file, number_of(at), value);
     } else {
       ADD_FAILURE() << "not a line of a golden case: " << line;
     }
