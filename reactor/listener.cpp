@@ -75,7 +75,7 @@ void Listener::Accept::await_suspend(std::coroutine_handle<> handle) {
 Result<std::int32_t> Listener::Accept::await_resume() {
   if (listener.closing_ || listener.accepted_.empty()) return fail(Error::cancelled);
   std::int32_t descriptor = listener.accepted_.front();
-  listener.accepted_.erase(listener.accepted_.begin());
+  listener.accepted_.pop_front();
   return descriptor;
 }
 

@@ -4,8 +4,9 @@
 // Thread: the reactor's. close() must have ended before a Listener is destroyed while its reactor goes on.
 #pragma once
 
+#include <coroutine>
 #include <cstdint>
-#include <vector>
+#include <deque>
 
 #include "base/time.hpp"
 #include "reactor/reactor.hpp"
@@ -15,8 +16,8 @@ namespace millrace {
 
 class Listener {
  public:
-  /// Accepted descriptors that wait for accept(); those beyond are closed at once.
-  static constexpr std::size_t accepted_max = 1024;
+  /// Accepted descriptors that wait for accept(); those beyond are closed at once. More than a turn can bring.
+  static constexpr std::size_t accepted_max = 4096;
   static constexpr std::uint32_t backlog = 4096;
   static constexpr Nanos retry_after = 100 * nanos_per_milli;
 
@@ -51,7 +52,7 @@ class Listener {
 
   Reactor& reactor_;
   std::int32_t descriptor_ = -1;
-  std::vector<std::int32_t> accepted_;  // oldest first
+  std::deque<std::int32_t> accepted_;  // oldest first
   std::coroutine_handle<> waiter_{};
   Timer retry_;
   Signal progress_;
