@@ -111,7 +111,7 @@ struct Operation {
   FileStatus* status = nullptr;
   FilesystemStatus* filesystem = nullptr;
   std::vector<DirectoryEntry>* entries = nullptr;
-  Operation* target = nullptr;
+  Operation* target = nullptr;  // of cancel: not destroyed yet, whether or not it has completed
 
   // Who is told. Called by the Reactor in its own turn, never by the Kernel and never inside submit().
   void (*on_complete)(Operation& self, const Completion& completion) = nullptr;

@@ -130,6 +130,8 @@ UringKernel::~UringKernel() {
 void UringKernel::submit(Operation& operation) {
   operation.kernel_word = 0;
   if (runs_blocking(operation.code)) {
+    // The table would hold the file, and with it the lock, for a moment after its close.
+    if (operation.code == OperationCode::lock) files_->remove(operation.descriptor);
     helper_pending_.push(operation);
     return push_on_helper();
   }
@@ -247,6 +249,11 @@ std::size_t UringKernel::register_memory(MutableBytes memory) {
 }
 
 Result<> UringKernel::provide_buffers(std::size_t count, std::size_t bytes_each) {
+  auto opened = buffers_->open(count, bytes_each, shared_buffers_);
+  if (opened || !shared_buffers_ || !buffers_->is_open()) return opened;  // only a refused ring has a way around
+  shared_buffers_ = false;
+  features_.missing.emplace_back("PBUF_RING: refused; sockets are polled and read into buffers picked here");
+  buffers_ = std::make_unique<ProvidedBuffers>(*ring_);
   return buffers_->open(count, bytes_each, shared_buffers_);
 }
 

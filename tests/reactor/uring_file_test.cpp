@@ -205,7 +205,7 @@ TEST_P(UringFileTest, a_lock_ends_with_its_descriptor_also_when_the_file_was_reg
   lock.descriptor = second;
   EXPECT_EQ(run(lock), -EAGAIN);
   EXPECT_EQ(close_descriptor(first), 0);
-  // The system drops a registered file soon after its slot is cleared, not at once.
+  // The system lets go of a closed file soon after, not always at once.
   std::int32_t result = -EAGAIN;
   for (int tries = 0; tries < 100 && result == -EAGAIN; ++tries) {
     result = run(lock);
