@@ -38,15 +38,7 @@ CommitActions Committer::step(const CommitEvent& event) {
   CommitActions actions;
   switch (event.kind) {
     case CommitEvent::Kind::group_opened: open_group(event); break;
-    case CommitEvent::Kind::batch_appended: {
-      MR_ASSERT(has_open());
-      Group& open = group(newest_ - 1);
-      MR_ASSERT(event.bytes > open.bytes && event.end > open.end);
-      open.bytes = event.bytes;
-      open.end = event.end;
-      last_append_ = event.now;
-      break;
-    }
+    case CommitEvent::Kind::batch_appended: appended(event.bytes, event.end, event.now); break;
     case CommitEvent::Kind::group_closed:
       MR_ASSERT(has_open() && group(newest_ - 1).end > group(newest_ - 1).first);
       group(newest_ - 1).closed = true;
@@ -60,6 +52,15 @@ CommitActions Committer::step(const CommitEvent& event) {
     case CommitEvent::Kind::write_failed: complete(actions, event); break;
   }
   return actions;
+}
+
+void Committer::appended(std::uint32_t bytes, Lsn end, Nanos now) {
+  MR_ASSERT(has_open());
+  Group& open = group(newest_ - 1);
+  MR_ASSERT(bytes > open.bytes && end > open.end);
+  open.bytes = bytes;
+  open.end = end;
+  last_append_ = now;
 }
 
 void Committer::open_group(const CommitEvent& event) {

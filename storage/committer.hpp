@@ -91,6 +91,8 @@ class Committer {
   Committer(const CommitterConfig& config, Lsn durable, std::uint64_t next_slot);
 
   CommitActions step(const CommitEvent& event);
+  /// The same as step(batch_appended), which never asks for anything: the append path.
+  void appended(std::uint32_t bytes, Lsn end, Nanos now);
 
   Lsn durable() const { return durable_; }
   std::uint32_t in_flight() const;

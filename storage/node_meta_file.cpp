@@ -1,0 +1,181 @@
+#include "storage/node_meta_file.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.hpp"
+#include "storage/names.hpp"
+
+namespace millrace {
+
+namespace {
+
+constexpr std::string_view cure_both_bad =
+    ": neither of the two copies in it verifies. Nothing was touched. Restore node.meta from a backup of this directory; the "
+    "data itself is intact and can be read with `millrace read --data`.";
+
+Task<> create_node_meta(Reactor& reactor, std::string path, NodeMetaWanted wanted) {
+  NodeSlot node;
+  node.sequence = 1;
+  node.cluster_id = {reactor.random().next(), reactor.random().next()};
+  node.log_id = {reactor.random().next(), reactor.random().next()};
+  node.shard_count = wanted.shard_count;
+  node.day_offset_seconds = wanted.day_offset_seconds;
+  node.segment_bytes = wanted.segment_bytes;
+  node.created = reactor.wall_now();
+  AlignedMemory image(node_meta_bytes(wanted.shard_count));
+  write_node_slot(node, image.bytes().subspan(node_slot_offset(0)));
+  for (std::uint32_t shard = 0; shard < wanted.shard_count; ++shard) {
+    ShardSlot slot;
+    slot.sequence = 1;
+    slot.shard = ShardIndex{shard};
+    write_shard_slot(slot, image.bytes().subspan(shard_slot_offset(slot.shard, 0)));
+  }
+  const std::string temporary = path + ".tmp";
+  auto opening = File::open(reactor, temporary, open_write | open_create | open_truncate | direct_flag(wanted.buffered));
+  auto file = co_await opening;
+  if (!file) co_return fail(file.error());
+  auto writing = file->write_exact(0, image.bytes(), true);
+  auto written = co_await writing;
+  if (!written) co_return fail(written.error());
+  auto syncing = file->sync(false);
+  auto synced = co_await syncing;
+  if (!synced) co_return fail(synced.error());
+  auto renaming = rename_file(reactor, temporary, path);
+  auto renamed = co_await renaming;
+  if (!renamed) co_return fail(renamed.error());
+  auto naming = make_name_durable(reactor, parent_path(path));
+  auto named = co_await naming;
+  if (!named) co_return fail(named.error());
+  co_return Result<>{};
+}
+
+Task<NodeSlot> read_node(File& file, std::string path, std::string& diagnosis) {
+  AlignedMemory blocks(2 * block_bytes);
+  auto reading = file.read(0, blocks.bytes());
+  auto read = co_await reading;
+  if (!read) co_return fail(read.error());
+  Result<ChosenSlot<NodeSlot>> chosen = fail(Error::corrupt);
+  if (*read == blocks.size())
+    chosen = choose_node_slot(blocks.bytes().first(block_bytes), blocks.bytes().subspan(block_bytes), OpenFor::writing);
+  if (!chosen) {
+    if (chosen.error() == Error::unsupported_version)
+      diagnosis = path + ": was written by a newer millrace. Nothing was touched. Use that version.";
+    else diagnosis = path + std::string(cure_both_bad);
+    co_return fail(chosen.error());
+  }
+  co_return chosen->value;
+}
+
+}  // namespace
+
+Task<NodeSlot> open_node_meta(Reactor& reactor, std::string path, NodeMetaWanted wanted, std::string& diagnosis) {
+  MR_ASSERT(wanted.shard_count >= 1 && wanted.shard_count <= shard_count_max);
+  auto opening = File::open(reactor, path, open_read | direct_flag(wanted.buffered));
+  auto file = co_await opening;
+  if (!file && file.error() == Error::not_found) {
+    auto creating = create_node_meta(reactor, path, wanted);
+    auto created = co_await creating;
+    if (!created) {
+      diagnosis = path + ": cannot be created: " + std::string(error_text(created.error()));
+      co_return fail(created.error());
+    }
+    auto again = File::open(reactor, path, open_read | direct_flag(wanted.buffered));
+    file = co_await again;
+  }
+  if (!file) {
+    diagnosis = path + ": cannot be opened: " + std::string(error_text(file.error()));
+    co_return fail(file.error());
+  }
+  auto reading = read_node(*file, path, diagnosis);
+  auto node = co_await reading;
+  if (!node) co_return fail(node.error());
+  if (node->shard_count != wanted.shard_count) {
+    diagnosis = path + ": this directory has " + std::to_string(node->shard_count) + " shards, " +
+                std::to_string(wanted.shard_count) +
+                " were asked for. The number is fixed when a directory is created; start with --shards " +
+                std::to_string(node->shard_count) + ", or with another directory.";
+    co_return fail(Error::invalid_argument);
+  }
+  if (node->day_offset_seconds != wanted.day_offset_seconds) {
+    diagnosis = path + ": days of this directory begin at " + format_day_offset(node->day_offset_seconds) +
+                "; that is fixed when a directory is created. Start with --day-offset " +
+                format_day_offset(node->day_offset_seconds) + ".";
+    co_return fail(Error::invalid_argument);
+  }
+  co_return *node;
+}
+
+Task<ShardMeta> ShardMeta::open(Reactor& reactor, std::string path, ShardIndex shard, bool buffered,
+                                std::string& diagnosis) {
+  ShardMeta meta;
+  auto opening = File::open(reactor, path, open_read | open_write | direct_flag(buffered));
+  auto file = co_await opening;
+  if (!file) {
+    diagnosis = path + ": cannot be opened: " + std::string(error_text(file.error()));
+    co_return fail(file.error());
+  }
+  meta.file_ = std::move(*file);
+  auto reading_node = read_node(meta.file_, path, diagnosis);
+  auto node = co_await reading_node;
+  if (!node) co_return fail(node.error());
+  meta.node_ = *node;
+  if (shard.value >= node->shard_count) {
+    diagnosis = path + ": has no shard " + std::to_string(shard.value);
+    co_return fail(Error::invalid_argument);
+  }
+  meta.block_ = AlignedMemory(2 * block_bytes);
+  const MutableBytes blocks = meta.block_.bytes();
+  auto reading = meta.file_.read(shard_slot_offset(shard, 0), blocks);
+  auto read = co_await reading;
+  if (!read) co_return fail(read.error());
+  auto chosen = choose_shard_slot(blocks.first(block_bytes), blocks.subspan(block_bytes), shard, OpenFor::writing);
+  if (!chosen) {
+    diagnosis = path + ": shard " + std::to_string(shard.value) + std::string(cure_both_bad);
+    co_return fail(chosen.error());
+  }
+  meta.slot_ = chosen->value;
+  meta.write_next_ = chosen->write_next;
+  co_return std::move(meta);
+}
+
+Task<> ShardMeta::write(ShardSlot slot) {
+  slot.sequence = slot_.sequence + 1;
+  write_shard_slot(slot, block_.bytes());
+  auto writing = file_.write_exact(shard_slot_offset(slot.shard, write_next_), block_.bytes().first(block_bytes), true);
+  auto written = co_await writing;
+  if (!written) co_return fail(written.error());
+  slot_ = slot;
+  write_next_ ^= 1u;
+  co_return Result<>{};
+}
+
+Task<Epoch> ShardMeta::take_epoch(Day last_day) {
+  ShardSlot slot = slot_;
+  const Epoch epoch = slot.epoch.next();
+  millrace::take_epoch(slot, epoch);
+  slot.last_day = std::max(slot.last_day, last_day);
+#ifdef MILLRACE_MUTANT_EPOCH_NOT_PERSISTED
+  slot_.epoch = epoch;
+  co_return epoch;
+#endif
+  auto writing = write(slot);
+  auto written = co_await writing;
+  if (!written) co_return fail(written.error());
+  co_return epoch;
+}
+
+Task<> ShardMeta::write_drop_intent(Lsn first_kept, std::vector<DropName> names) {
+  MR_ASSERT(names.size() <= drop_names_max);
+  ShardSlot slot = slot_;
+  slot.drop_first_kept = names.empty() ? Lsn{} : first_kept;
+  slot.drop_count = static_cast<std::uint32_t>(names.size());
+  slot.drops = {};
+  std::copy(names.begin(), names.end(), slot.drops.begin());
+  auto writing = write(slot);
+  auto written = co_await writing;
+  if (!written) co_return fail(written.error());
+  co_return Result<>{};
+}
+
+}  // namespace millrace

@@ -1,0 +1,105 @@
+// Segments prepared ahead: files of segment_bytes that hold zeros in blocks already written, so that a commit into one needs
+// no metadata journal. Made and kept up in the background, at about twice the rate of what is appended and faster when
+// nothing is; expired segments are zeroed anew and used again. A file enters the pool only when its zeros and its name are
+// durable; until then it is called NAME.tmp, and after a crash it is zeroed from the start.
+//
+// An empty pool gives a file of reserved, unwritten extents: they read as zeros too, and cost more to write. A full disk
+// belongs here: out_of_space() until there is room for a segment and `reserve_bytes` more; looked at again every second.
+// Thread: the shard's.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "reactor/file.hpp"
+#include "reactor/reactor.hpp"
+#include "storage/disk.hpp"
+#include "storage/place.hpp"
+
+namespace millrace {
+
+struct SegmentPoolOptions {
+  std::string shard_directory;
+  std::uint64_t segment_bytes = 128 * MiB;
+  bool buffered = false;
+};
+
+/// What the pool needs to know of the log's load.
+class PoolPressure {
+ public:
+  /// Bytes appended so far; only grows.
+  virtual std::uint64_t appended_bytes() const = 0;
+
+ protected:
+  ~PoolPressure() = default;
+};
+
+class SegmentPool {
+ public:
+  static constexpr std::size_t ready_min = 2;  // kept prepared
+  static constexpr std::size_t ready_max = 8;  // recycled files beyond it are removed
+  static constexpr std::uint64_t reserve_bytes = 4 * MiB;  // for seals, indexes and node.meta
+  static constexpr std::size_t chunk_bytes = 256 * KiB;
+  static constexpr Nanos look_again_after = nanos_per_second;
+
+  SegmentPool(Reactor& reactor, SegmentPoolOptions options, const PoolPressure& pressure);
+  Reactor& reactor() const { return reactor_; }
+
+  /// Makes the directory and finds what is in it.
+  Task<> open();
+  /// Prepares one segment now, if there is none: the first start of a log.
+  Task<> prepare_first();
+  /// Begins to prepare in the background.
+  void start();
+  /// Ends when the background work has.
+  Task<> stop();
+
+  /// A segment under its final name, durably, open for direct writing. Errors: no_space and those of the operations.
+  Task<File> take(SegmentKey key);
+  /// An expired segment's file becomes a pool file, or goes. It has no readers.
+  Task<> recycle(std::string path);
+
+  bool out_of_space() const { return out_of_space_; }
+  /// A take() can be expected to succeed.
+  bool can_supply() const { return !ready_.empty() || !out_of_space_; }
+  std::size_t ready() const { return ready_.size(); }
+  std::uint64_t free_bytes() const { return free_bytes_; }
+  std::uint64_t prepared_bytes() const { return prepared_bytes_; }
+  /// As of a failed take().
+  void note_out_of_space() { out_of_space_ = true; }
+  /// Somebody freed space: look now.
+  void look_now() { wake_.notify(); }
+
+ private:
+  Task<> run();
+  Task<> prepare_one();
+  Task<> prepare_file(std::string name, bool recycled);
+  Task<> zero(File& file, bool recycled);
+  Task<> zero_by_hand(File& file);
+  Task<> pace();
+  Task<bool> has_space();
+  Task<std::string> make_quickly();
+  std::string path_of(std::string_view name) const;
+  std::string new_name();
+
+  Reactor& reactor_;
+  const SegmentPoolOptions options_;
+  const PoolPressure& pressure_;
+  AlignedMemory zeros_;
+
+  std::vector<std::string> ready_;
+  std::vector<std::string> stale_;  // NAME.tmp: to be zeroed
+  bool out_of_space_ = false;
+  std::uint64_t free_bytes_ = 0;
+  std::uint64_t prepared_bytes_ = 0;
+  std::uint64_t paced_appended_ = 0;
+  std::int64_t credit_ = 0;
+
+  bool running_ = false;
+  bool stopping_ = false;
+  Signal wake_;
+  Signal ended_;
+};
+
+}  // namespace millrace
