@@ -35,10 +35,12 @@ struct LogOptions {
   std::uint64_t segment_bytes = 128 * MiB;
   std::uint64_t memory_bytes = 256 * MiB;  // everything this shard may hold: staging, tail cache, read buffers, tables
   std::int32_t day_offset_seconds = 0;
-  std::uint32_t retain_days = 0;   // 0 = all
-  std::uint64_t retain_bytes = 0;  // 0 = all
-  bool buffered = false;           // no O_DIRECT: for filesystems without it; never the default
-  bool accept_clock = false;       // believe a wall clock more than 366 days ahead of the last day
+  std::uint32_t retain_days = 0;       // 0 = all
+  std::uint64_t retain_bytes = 0;      // 0 = all
+  bool buffered = false;               // no O_DIRECT: for filesystems without it; never the default
+  std::uint64_t tail_bytes = 1 * MiB;  // the tail's ring, for a log that is created
+  bool separate_sync = false;          // write, then fdatasync, instead of one DSYNC write
+  bool accept_clock = false;           // believe a wall clock more than 366 days ahead of the last day
 };
 
 /// Where a batch stands. For a repeat (same producer, epoch, sequence) it is the position of the first copy.
@@ -155,6 +157,7 @@ struct LogStats {
 };
 
 class LogCore;
+class ReadView;
 
 class Log {
  public:
@@ -184,6 +187,7 @@ class Log {
   /// A new epoch for `id`, or a new producer when it is 0; durable when the task ends. Older epochs are fenced from the
   /// moment of the call. Errors: not_ready, closed, retry_later, no_space, unknown_outcome.
   Task<ProducerRegistration> register_producer(ProducerId id);
+  Reactor& reactor();
 
   /// Everything of `stream` before `first_kept` becomes unreadable on every node, once durable. Errors as append's.
   Result<Lsn> trim_stream(StreamId stream, Offset first_kept);
@@ -203,8 +207,8 @@ class Log {
   const LogOptions& options() const;
   LogStats stats() const;
 
-  /// The parts readers are built from (storage/reader.hpp); valid as long as the log.
-  LogCore& core() { return *core_; }
+  /// What readers are built on (storage/reader.hpp); valid as long as the log, across reopenings.
+  ReadView& view();
 
   /// Refuses new appends, makes what was appended durable, moves the tail to the segment, ends the background tasks. After
   /// it only the destructor may be called. Ends in bounded time even when the disk fails.

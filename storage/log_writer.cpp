@@ -55,9 +55,19 @@ LogWriter::~LogWriter() {
     if (group(number).buffer != nullptr) staging_.give(group(number).buffer);
 }
 
-void LogWriter::end_segment() {
+std::uint64_t LogWriter::end_segment() {
   close_group();
+  const std::uint64_t end = segment_->end;
   segment_.reset();
+  return end;
+}
+
+bool LogWriter::settled(SegmentKey key) const {
+  for (std::uint64_t number = first_group_; number < next_group_; ++number) {
+    const Group& group = groups_[number % Committer::groups_max];
+    if (group.segment && !(key < group.segment->key)) return false;
+  }
+  return true;
 }
 
 void LogWriter::begin_segment(SegmentKey key, SegmentHeader header) {

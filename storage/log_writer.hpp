@@ -73,8 +73,8 @@ class LogWriter final : private TurnHook {
 
   // ---- Segments. ----
 
-  /// The open group, if it holds anything, is closed; from now on no batch goes to the current segment.
-  void end_segment();
+  /// The open group, if it holds anything, is closed; from now on no batch goes to the current segment. Returns its length.
+  std::uint64_t end_segment();
   bool has_segment() const { return segment_ != nullptr; }
   const WriterSegment& segment() const { return *segment_; }
   /// Batches go to this segment from now on. Its previous_* fields are the caller's; first_lsn is filled here. The file may come
@@ -100,6 +100,8 @@ class LogWriter final : private TurnHook {
   /// What the tail holds goes to the segment, and everything after it.
   void move_tail();
   bool settled() const { return committer_.settled(); }
+  /// No group of a segment up to `key` still has to reach its file.
+  bool settled(SegmentKey key) const;
   bool failed() const { return committer_.failed(); }
   bool idle() const { return writes_in_flight_ == 0; }
   const Watermarks& marks() const { return marks_.marks(); }

@@ -246,17 +246,20 @@ WindowRow Producers::row(const Window& window) const {
   return row;
 }
 
-void Producers::write_rows(std::vector<std::byte>& rows) const {
+void Producers::write_window_rows(std::vector<std::byte>& rows, std::size_t begin, std::size_t end) const {
   std::vector<const Window*> windows;
-  for (const Window& window : windows_)
-    if (window.known) windows.push_back(&window);
+  for (std::size_t number = begin; number < end; ++number)
+    if (windows_[number].known) windows.push_back(&windows_[number]);
   std::sort(windows.begin(), windows.end(), [](auto* a, auto* b) {
     return a->producer != b->producer ? a->producer < b->producer : a->stream < b->stream;
   });
   for (const Window* window : windows) write_row(rows, row(*window));
+}
+
+void Producers::write_producer_rows(std::vector<std::byte>& rows, std::size_t begin, std::size_t end) const {
   std::vector<const Producer*> producers;
-  for (const Producer& producer : producers_)
-    if (producer.known) producers.push_back(&producer);
+  for (std::size_t number = begin; number < end; ++number)
+    if (producers_[number].known) producers.push_back(&producers_[number]);
   std::sort(producers.begin(), producers.end(), [](auto* a, auto* b) { return a->id < b->id; });
   for (const Producer* producer : producers)
     write_row(rows, ProducerRow{producer->id, producer->epoch, producer->last_lsn});

@@ -82,13 +82,16 @@ class Producers {
   void finish_rows();
 
   WindowRow row(const Window& window) const;
-  /// All of them, sorted: windows, then producers.
-  void write_rows(std::vector<std::byte>& rows) const;
+  /// Rows of those numbered [begin, end) that are known, sorted.
+  void write_window_rows(std::vector<std::byte>& rows, std::size_t begin, std::size_t end) const;
+  void write_producer_rows(std::vector<std::byte>& rows, std::size_t begin, std::size_t end) const;
 
   std::size_t producer_count() const { return producers_by_id_.size(); }
   std::size_t window_count() const { return windows_by_key_.size(); }
   std::vector<Producer>& producers() { return producers_; }
+  const std::vector<Producer>& producers() const { return producers_; }
   std::vector<Window>& windows() { return windows_; }
+  const std::vector<Window>& windows() const { return windows_; }
 
  private:
   struct Key {

@@ -211,13 +211,9 @@ Task<> SegmentPool::pace() {
   }
 }
 
-Task<std::string> SegmentPool::make_quickly() {
-  auto asking = has_space();
-  auto space = co_await asking;
-  if (!space) co_return fail(space.error());
-  if (!*space) co_return fail(Error::no_space);
-  const std::string name = new_name();
-  auto opening = File::open(reactor_, path_of(name) + std::string(unfinished_suffix),
+// Reserved extents read as zeros too.
+Task<> SegmentPool::reserve_file(std::string path) {
+  auto opening = File::open(reactor_, path,
                             open_read | open_write | open_create | open_exclusive | direct_flag(options_.buffered));
   auto file = co_await opening;
   if (!file) co_return fail(file.error());
@@ -226,10 +222,28 @@ Task<std::string> SegmentPool::make_quickly() {
   if (!allocated) co_return fail(allocated.error());
   auto syncing = file->sync(false);
   auto synced = co_await syncing;
-  if (!synced) co_return fail(synced.error());
-  auto renaming = rename_file(reactor_, path_of(name) + std::string(unfinished_suffix), path_of(name));
-  auto renamed = co_await renaming;
-  if (!renamed) co_return fail(renamed.error());
+  co_return std::move(synced);
+}
+
+Task<std::string> SegmentPool::make_quickly() {
+  auto asking = has_space();
+  auto space = co_await asking;
+  if (!space) co_return fail(space.error());
+  if (!*space) co_return fail(Error::no_space);
+  const std::string name = new_name();
+  const std::string unfinished = path_of(name) + std::string(unfinished_suffix);
+  auto reserving = reserve_file(unfinished);
+  auto done = co_await reserving;
+  if (done) {
+    auto renaming = rename_file(reactor_, unfinished, path_of(name));
+    done = co_await renaming;
+  }
+  if (!done) {
+    auto removing = remove_file(reactor_, unfinished);
+    auto removed = co_await removing;
+    static_cast<void>(removed);
+    co_return fail(done.error());
+  }
   co_return name;
 }
 
@@ -262,6 +276,18 @@ Task<File> SegmentPool::take(SegmentKey key) {
   auto file = co_await opening;
   if (!file) co_return fail(file.error());
   co_return std::move(*file);
+}
+
+Task<> SegmentPool::give_back(std::string path) {
+  const std::string name = new_name();
+  auto renaming = rename_file(reactor_, path, path_of(name));
+  auto renamed = co_await renaming;
+  if (!renamed) co_return fail(renamed.error());
+  auto naming = make_name_durable(reactor_, pool_path(options_.shard_directory));
+  auto named = co_await naming;
+  if (!named) co_return fail(named.error());
+  ready_.push_back(name);
+  co_return Result<>{};
 }
 
 Task<> SegmentPool::recycle(std::string path) {

@@ -57,6 +57,8 @@ class SegmentPool {
 
   /// A segment under its final name, durably, open for direct writing. Errors: no_space and those of the operations.
   Task<File> take(SegmentKey key);
+  /// A file that take() gave and nothing was written to.
+  Task<> give_back(std::string path);
   /// An expired segment's file becomes a pool file, or goes. It has no readers.
   Task<> recycle(std::string path);
 
@@ -79,6 +81,7 @@ class SegmentPool {
   Task<> zero_by_hand(File& file);
   Task<> pace();
   Task<bool> has_space();
+  Task<> reserve_file(std::string path);
   Task<std::string> make_quickly();
   std::string path_of(std::string_view name) const;
   std::string new_name();

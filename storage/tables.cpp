@@ -275,13 +275,28 @@ Result<> Tables::apply_rows(Bytes rows) {
   }
 }
 
-void Tables::write_rows(std::vector<std::byte>& rows) const {
+void Tables::write_stream_rows(std::vector<std::byte>& rows, std::size_t begin, std::size_t end) const {
   std::vector<const Stream*> streams;
-  for (std::uint32_t number = 0; number < streams_.size(); ++number)
-    if (streams_.at(number).created) streams.push_back(&streams_.at(number));
+  for (std::size_t number = begin; number < end; ++number) {
+    const Stream& stream = streams_.at(static_cast<std::uint32_t>(number));
+    if (stream.created) streams.push_back(&stream);
+  }
   std::sort(streams.begin(), streams.end(), [](auto* a, auto* b) { return a->id < b->id; });
   for (const Stream* stream : streams) write_row(rows, row(*stream));
-  producers_.write_rows(rows);
+}
+
+void Tables::write_window_rows(std::vector<std::byte>& rows, std::size_t begin, std::size_t end) const {
+  producers_.write_window_rows(rows, begin, end);
+}
+
+void Tables::write_producer_rows(std::vector<std::byte>& rows, std::size_t begin, std::size_t end) const {
+  producers_.write_producer_rows(rows, begin, end);
+}
+
+void Tables::write_rows(std::vector<std::byte>& rows) const {
+  write_stream_rows(rows, 0, streams_.size());
+  write_window_rows(rows, 0, producers_.windows().size());
+  write_producer_rows(rows, 0, producers_.producers().size());
   write_row(rows, log_);
 }
 

@@ -50,6 +50,10 @@ class Tables {
   /// Everything, encoded and sorted: for tests and the state file.
   void write_rows(std::vector<std::byte>& rows) const;
   StreamRow row(const Stream& stream) const;
+  /// Rows of the entries numbered [begin, end) that exist, sorted: pieces of a state.
+  void write_stream_rows(std::vector<std::byte>& rows, std::size_t begin, std::size_t end) const;
+  void write_window_rows(std::vector<std::byte>& rows, std::size_t begin, std::size_t end) const;
+  void write_producer_rows(std::vector<std::byte>& rows, std::size_t begin, std::size_t end) const;
 
   /// The segment that changes rows from now on.
   void begin_segment();

@@ -1,0 +1,209 @@
+// The inside of Log: what is appended gets its place (log_append.cpp), segments and days follow each other (log_segments.cpp,
+// log_days.cpp), a failed commit is survived (log_life.cpp), old segments leave (retention).
+//
+// It owns all rooms of a shard's storage and is the only one that knows more than two of them.
+// Thread: the shard's.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "storage/catalogue.hpp"
+#include "storage/day_rule.hpp"
+#include "storage/log.hpp"
+#include "storage/log_writer.hpp"
+#include "storage/node_meta_file.hpp"
+#include "storage/opening.hpp"
+#include "storage/read_view.hpp"
+#include "storage/segment_pool.hpp"
+#include "storage/staging.hpp"
+#include "storage/tables.hpp"
+
+namespace millrace {
+
+/// A day whose seal was appended and whose finish file is still to be written.
+struct FinishJob {
+  SegmentKey last{};
+  SegmentEnd end;
+  std::uint64_t batches = 0;
+  std::uint64_t records = 0;
+  std::uint64_t body_bytes = 0;
+};
+
+/// How far the tables reached when a series of state batches began.
+struct StateExtent {
+  std::size_t streams = 0;
+  std::size_t windows = 0;
+  std::size_t producers = 0;
+};
+
+class LogCore final : private WriterOwner, private PoolPressure, private StreamSource {
+ public:
+  LogCore(Reactor& reactor, LogOptions options);
+  ~LogCore();
+  Reactor& reactor() const { return reactor_; }
+
+  // Log's face; contracts stand there.
+  Task<> open(OpeningReport& report);
+  Log::Appended append(const BatchHeader& producer, Bytes body);
+  Result<StreamId> declare_stream(std::string_view name);
+  Task<ProducerRegistration> register_producer(ProducerId id);
+  Result<Lsn> trim_stream(StreamId stream, Offset first_kept);
+  Watermarks watermarks() const;
+  LogCondition condition() const;
+  void add_listener(LogListener& listener);
+  void remove_listener(LogListener& listener);
+  Result<StreamInfo> find_stream(StreamId id) const;
+  std::size_t stream_count() const { return tables_->streams().created(); }
+  void visit_streams(const std::function<void(const StreamInfo&)>& visit) const;
+  const std::vector<DamagedRange>& damaged() const { return damaged_; }
+  const LogOptions& options() const { return options_; }
+  ReadView& view() { return *view_; }
+  LogStats stats() const;
+  Task<> stop();
+
+ private:
+  using Placed = std::expected<void, AppendRefusal>;
+
+  // WriterOwner, PoolPressure, StreamSource.
+  void writer_durable(Lsn durable) override;
+  void writer_moved(const WriterSegment& segment, std::uint64_t end) override;
+  void writer_failed(Error error) override;
+  std::uint64_t appended_bytes() const override { return written_bytes_; }
+  StreamBounds stream_bounds(StreamId stream) const override;
+
+  // Appending: log_append.cpp.
+  std::optional<AppendRefusal> check_append(const BatchHeader& producer, Bytes body) const;
+  Placed prepare_day(const DayStamp& stamp);
+  Placed place(std::uint64_t span, Day day, bool reserve);
+  Placed place_batches(const BatchHeader& producer, const Stream& stream, const DayStamp& stamp);
+  std::uint64_t prologue_span(const Stream* created) const;
+  void append_prologue(const DayStamp& stamp);
+  void append_created(const Stream& stream, const DayStamp& stamp);
+  void append_control(BatchKind kind, Bytes body, const DayStamp& stamp);
+  AppendPosition append_data(const BatchHeader& producer, Bytes body, std::uint32_t stream, const DayStamp& stamp);
+  /// A control batch of its own, with day and place. For registrations, trims, states.
+  std::expected<Lsn, AppendRefusal> append_alone(BatchKind kind, Bytes body);
+  AppendRefusal no_space() const;
+  DayStamp stamp_now() const { return day_rule_->stamp(reactor_.wall_now(), reactor_.now()); }
+
+  // Segments: log_segments.cpp.
+  bool can_begin() const;
+  void close_segment();
+  void begin_segment(SegmentKey key);
+  SegmentKey next_key(Day day) const;
+  void supply();
+  Task<> run_supply();
+  Task<> supply_current();
+  Task<> supply_spare();
+  Task<> make_day_directory(Day day);
+
+  // Days: log_days.cpp.
+  bool day_is_open() const { return tables_->log().next_lsn > Lsn{1} && !sealed_; }
+  Placed seal_day(const DayStamp& next);
+  Task<> run_finishing();
+  Task<> finish_day(FinishJob job);
+  Task<> write_finish_file(FinishJob job);
+  Task<> cut_last_segment(FinishJob job);
+  void arm_day_timer();
+  void day_timer_fired();
+  Task<> emit_state();
+  std::uint32_t state_pieces(std::size_t streams, std::size_t windows, std::size_t producers) const;
+  void write_state_rows(std::vector<std::byte>& body, std::uint32_t piece, const StateExtent& extent);
+
+  // Life: log_life.cpp.
+  Task<> open_files(OpeningReport& report);
+  void take_over(OpenedLog opened);
+  void begin_work();
+  Task<> reopen();
+  template <class Call>
+  void tell(Call call);
+  void notify_progress() { progress_.notify(); }
+  static Task<> run_in_background(LogCore& core, Task<> work);
+  void background(Task<> work);
+  bool working() const { return state_ == State::serving || state_ == State::stopping; }
+
+  // Retention: retention.cpp.
+  void look_at_retention();
+  Task<> run_retention();
+  Task<> finish_drop();
+  Task<bool> retain_once();
+  Task<std::vector<DropName>> choose_drops();
+  Task<> drop_segment(SegmentKey key);
+  Task<> remove_in_steps(std::string path, std::uint64_t size);
+  Task<> drop_day_if_empty(Day day);
+  Lsn first_lsn_behind(SegmentKey key) const;
+
+  enum class State : std::uint8_t { opening, serving, reopening, closed, stopping, stopped };
+
+  Reactor& reactor_;
+  const LogOptions options_;
+  Staging staging_;
+  SegmentPool pool_;
+  std::unique_ptr<ShardMeta> meta_;
+  std::unique_ptr<Tables> tables_;
+  std::unique_ptr<ReadView> view_;
+  std::unique_ptr<DayRule> day_rule_;
+  std::unique_ptr<LogWriter> writer_;
+  std::vector<LogListener*> listeners_;
+  std::vector<DamagedRange> damaged_;
+
+  State state_ = State::opening;
+  bool reopening_ = false;       // the task of reopen() runs
+  bool telling_ = false;         // listeners are being told
+  bool loss_is_new_ = false;
+  Epoch epoch_{};
+  bool epoch_pending_ = false;   // the epoch batch goes before the next batch
+  EpochBody epoch_body_;
+  bool sealed_ = false;          // the last batch is a seal
+  std::optional<SegmentKey> last_key_;     // of the newest segment that was begun
+  std::optional<SegmentEnd> previous_;     // where it ended, once closed
+  std::optional<NamedSegment> spare_;      // the next one, named ahead
+  std::deque<SegmentKey> closing_;  // closed, with bytes still in flight
+  std::deque<FinishJob> finishing_;
+  Day made_day_{};               // newest day whose directory is durable
+  bool no_space_ = false;        // the last refusal was for space
+  bool supplying_ = false;
+  bool supply_again_ = false;
+  bool finishing_running_ = false;
+  bool state_running_ = false;
+  Lsn state_series_first_{};     // where the newest complete series of state batches begins; 0 = unknown
+  std::size_t background_tasks_ = 0;
+  Nanos last_failure_ = 0;
+  bool failed_before_ = false;
+  Signal progress_;              // durable moved, a segment settled, a task ended, the state changed
+  Timer day_timer_;
+  SegmentKey first_kept_{};
+  std::uint64_t days_ = 0;
+  std::uint64_t dropped_segments_ = 0;
+  bool retention_running_ = false;
+
+  std::uint64_t written_bytes_ = 0;
+  std::uint64_t appended_batches_ = 0;
+  std::uint64_t appended_records_ = 0;
+  std::uint64_t appended_body_bytes_ = 0;
+  std::uint64_t repeats_ = 0;
+  std::uint64_t refusals_ = 0;
+  std::uint64_t failures_ = 0;
+  std::uint64_t held_ = 0;
+  std::vector<std::byte> scratch_;  // bodies of control batches
+};
+
+template <class Call>
+void LogCore::tell(Call call) {
+  telling_ = true;
+  for (std::size_t i = 0; i < listeners_.size(); ++i)
+    if (listeners_[i] != nullptr) call(*listeners_[i]);
+  telling_ = false;
+  std::erase(listeners_, nullptr);
+}
+
+/// How long a refused append should wait when memory or a background task is behind.
+inline constexpr std::uint64_t retry_after_ms = 2;
+/// A second failure within this stays closed.
+inline constexpr Nanos second_failure_within = 60 * nanos_per_second;
+
+}  // namespace millrace

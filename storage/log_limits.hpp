@@ -1,0 +1,14 @@
+// Limits of a log that more than one room must agree on.
+#pragma once
+
+#include <cstdint>
+
+#include "storage/committer.hpp"
+#include "storage/group.hpp"
+
+namespace millrace {
+
+/// W of a segment's header: what can be in flight at once.
+inline constexpr std::uint64_t in_flight_bytes_max = Committer::writes_max * group_span_max;
+
+}  // namespace millrace

@@ -1,0 +1,167 @@
+// Segments follow each other: one is closed and the next one begun in the same turn, in memory; files come from the pool in the
+// background, the next one named before it is needed.
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.hpp"
+#include "storage/log_core.hpp"
+#include "storage/log_limits.hpp"
+#include "storage/names.hpp"
+
+namespace millrace {
+
+bool LogCore::can_begin() const { return spare_.has_value() || pool_.can_supply(); }
+
+SegmentKey LogCore::next_key(Day day) const {
+  if (last_key_ && last_key_->day == day) return {day, last_key_->number + 1};
+  return {day, 0};
+}
+
+void LogCore::close_segment() {
+  const Lsn end_lsn = writer_->marks().appended;
+  const Chain chain = writer_->chain();
+  const SegmentHeader header = writer_->segment().header;
+  const SegmentKey key = writer_->segment().key;
+  // Ending it closes the open group, which fixes the segment's length.
+  const std::uint64_t end = writer_->end_segment();
+  previous_ = SegmentEnd{header.segment_id, end, chain, end_lsn};
+  view_->segment_closed(tables_->capture_segment());
+  tables_->begin_segment();
+  if (writer_->settled(key)) view_->segment_settled(key);
+  else closing_.push_back(key);
+}
+
+void LogCore::begin_segment(SegmentKey key) {
+  SegmentHeader header;
+  header.log_id = meta_->node().log_id;
+  header.segment_id = {reactor_.random().next(), reactor_.random().next()};
+  header.shard = options_.shard;
+  header.day = key.day;
+  header.day_offset_seconds = meta_->node().day_offset_seconds;
+  header.number = key.number;
+  header.in_flight_bytes_max = in_flight_bytes_max;
+  header.segment_bytes = options_.segment_bytes;
+  if (previous_) {
+    header.previous_segment_id = previous_->segment_id;
+    header.previous_length = previous_->length;
+    header.previous_chain = previous_->chain;
+  }
+  writer_->begin_segment(key, header);
+  if (!last_key_) first_kept_ = key;
+  const bool new_day = !last_key_ || last_key_->day != key.day;
+  last_key_ = key;
+  view_->segment_begun({key, header.segment_id, writer_->marks().appended});
+  if (spare_ && spare_->key == key) {
+    writer_->attach(std::move(spare_->file));
+    spare_.reset();
+  }
+  if (new_day) {
+    ++days_;
+    arm_day_timer();
+    if (tables_->log().next_lsn > Lsn{1} && !state_running_) background(emit_state());
+  }
+  supply();
+}
+
+void LogCore::supply() {
+  supply_again_ = true;
+  if (supplying_ || !working()) return;
+  supplying_ = true;
+  background(run_supply());
+}
+
+// Files for the segment that takes appends, then for the one after it. A full disk is looked at again every second.
+Task<> LogCore::run_supply() {
+  while (supply_again_ && working()) {
+    supply_again_ = false;
+    auto current = supply_current();
+    auto done = co_await current;
+    if (done) {
+      auto spare = supply_spare();
+      done = co_await spare;
+    }
+    if (!done && working()) {
+      supply_again_ = true;
+      const Nanos again = reactor_.now() + SegmentPool::look_again_after;
+      co_await Sleep(reactor_, again);
+    }
+  }
+  supplying_ = false;
+  co_return Result<>{};
+}
+
+Task<> LogCore::make_day_directory(Day day) {
+  if (made_day_ == day) co_return Result<>{};
+  auto making = make_directory(reactor_, day_path(options_.directory, day));
+  auto made = co_await making;
+  if (!made && made.error() != Error::already_exists) co_return fail(made.error());
+  auto naming = make_name_durable(reactor_, options_.directory);
+  auto named = co_await naming;
+  if (!named) co_return fail(named.error());
+  made_day_ = day;
+  co_return Result<>{};
+}
+
+Task<> LogCore::supply_current() {
+  if (!writer_->has_segment() || writer_->segment().attached) co_return Result<>{};
+  const SegmentKey key = writer_->segment().key;
+  auto making = make_day_directory(key.day);
+  auto made = co_await making;
+  if (!made) co_return fail(made.error());
+  File file;
+  if (spare_) {
+    // Named for the day before: it never held anything, so it may have another name.
+    NamedSegment spare = std::move(*spare_);
+    spare_.reset();
+    auto renaming = rename_file(reactor_, segment_path(options_.directory, spare.key), segment_path(options_.directory, key));
+    auto renamed = co_await renaming;
+    if (!renamed) co_return fail(renamed.error());
+    for (const Day day : {key.day, spare.key.day}) {
+      auto naming = make_name_durable(reactor_, day_path(options_.directory, day));
+      auto named = co_await naming;
+      if (!named) co_return fail(named.error());
+    }
+    file = std::move(spare.file);
+  } else {
+    auto taking = pool_.take(key);
+    auto taken = co_await taking;
+    if (!taken) co_return fail(taken.error());
+    file = std::move(*taken);
+  }
+  // The log may have failed, or gone on, while this waited: then the file is found again at the next opening.
+  if (!working() || !writer_->has_segment() || writer_->segment().attached || writer_->segment().key != key)
+    co_return Result<>{};
+  writer_->attach(std::move(file));
+  no_space_ = false;
+  co_return Result<>{};
+}
+
+Task<> LogCore::supply_spare() {
+  if (!working() || spare_ || !writer_->has_segment()) co_return Result<>{};
+  const SegmentKey key{writer_->segment().key.day, writer_->segment().key.number + 1};
+  auto taking = pool_.take(key);
+  auto taken = co_await taking;
+  if (!taken) co_return fail(taken.error());
+  spare_.emplace(NamedSegment{key, std::move(*taken), options_.segment_bytes});
+  no_space_ = false;
+  // A segment begun in the meantime may be the one this is for.
+  if (writer_->has_segment() && !writer_->segment().attached) {
+    if (writer_->segment().key == key) {
+      writer_->attach(std::move(spare_->file));
+      spare_.reset();
+    }
+    supply_again_ = true;
+  }
+  co_return Result<>{};
+}
+
+void LogCore::writer_moved(const WriterSegment& segment, std::uint64_t end) {
+  if (writer_->has_segment() && writer_->segment().key == segment.key) view_->moved_to_segment(end);
+  while (!closing_.empty() && writer_->settled(closing_.front())) {
+    view_->segment_settled(closing_.front());
+    closing_.pop_front();
+    notify_progress();
+  }
+}
+
+}  // namespace millrace

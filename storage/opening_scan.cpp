@@ -1,0 +1,250 @@
+// The second half of opening: from the newest segment's bytes to tables, a view and a place to go on.
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.hpp"
+#include "storage/log_limits.hpp"
+#include "storage/opening.hpp"
+#include "storage/quarantine.hpp"
+#include "storage/state_file.hpp"
+
+namespace millrace {
+
+void Opening::batch(const FoundBatch& found) {
+  if (replay_failed_) return;
+  LogRow at = tables_.log();
+  const Lsn lsn{found.header.lsn};
+  if (lsn != at.next_lsn) {
+    // What lies between is lost, or stands before the first segment that is kept.
+    at.next_lsn = lsn;
+    tables_.set_log(at);
+  }
+  if (!tables_.apply(found.header, found.body)) {
+    replay_failed_ = true;
+    return;
+  }
+  last_kind_ = found.header.kind;
+  if (feeding_view_) view_.recovered(found.header, found.position, found.source == BatchSource::tail ? found.whole : Bytes{});
+}
+
+void Opening::lost(const LostRange& range) {
+  if (range.first_lsn == range.end_lsn) return;
+  opened_.lost.push_back({range.first_lsn, range.end_lsn});
+  view_.lost({range.first_lsn, range.end_lsn});
+}
+
+Task<> Opening::load_tables() {
+  if (candidates_.empty() || !candidates_.front().header) co_return Result<>{};
+  const SegmentKey newest = candidates_.front().segment.key;
+  SegmentKey from = opened_.first_kept;
+#ifndef MILLRACE_MUTANT_DEDUPE_LOST_AT_RESTART
+  report_.step = "reading the state file";
+  auto loading = load_state(reactor_, state_path(options_.directory), meta_.node().log_id);
+  auto state = co_await loading;
+  if (!state) co_return fail(state.error());
+  if (state->found && state->next_segment <= newest && !(state->next_segment < from)) {
+    auto applied = tables_.apply_rows(state->rows);
+    if (applied) {
+      tables_.finish_rows();
+      from = state->next_segment;
+    }
+  }
+  if (!(from < newest)) co_return Result<>{};
+  report_.step = "reading closed segments";
+  auto replaying = replay_closed(from, newest);
+  auto replayed = co_await replaying;
+  co_return std::move(replayed);
+#else
+  static_cast<void>(from);
+  static_cast<void>(newest);
+  co_return Result<>{};
+#endif
+}
+
+Task<> Opening::replay_closed(SegmentKey from, SegmentKey to) {
+  std::vector<SegmentKey> keys;
+  for (const Day day : days_) {
+    if (day < from.day || day > to.day) continue;
+    auto listing = list_day(reactor_, options_.directory, day);
+    auto files = co_await listing;
+    if (!files) co_return fail(files.error());
+    for (std::uint32_t number : files->segments) {
+      const SegmentKey key{day, number};
+      if (!(key < from) && key < to) keys.push_back(key);
+    }
+  }
+  report_.bytes_done = 0;
+  report_.bytes_total = keys.size() * options_.segment_bytes;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    auto looking = look_at(keys[i]);
+    auto closed = co_await looking;
+    if (!closed) co_return fail(closed.error());
+    SegmentHeader after = *candidates_.front().header;
+    if (i + 1 < keys.size()) {
+      auto peeking = look_at(keys[i + 1]);
+      auto next = co_await peeking;
+      if (!next) co_return fail(next.error());
+      if (next->header) after = *next->header;
+    }
+    RecoveryInput input;
+    if (closed->header && after.previous_segment_id == closed->header->segment_id)
+      input.expected_end = SegmentEnd{after.previous_segment_id, after.previous_length, after.previous_chain,
+                                      after.first_lsn};
+    if (closed->header) {
+      LogRow at = tables_.log();
+      at.next_lsn = closed->header->first_lsn;
+      tables_.set_log(at);
+    }
+    auto scanning = scan(closed->segment, input);
+    auto verdict = co_await scanning;
+    if (!verdict) co_return fail(verdict.error());
+    // Damage in a closed segment costs its range, not the start.
+    if (verdict->damaged)
+      report_.notes.push_back(path_of(keys[i]) + ": " + std::string(recovery_row_text(verdict->row).reason));
+  }
+  tables_.finish_rows();
+  co_return Result<>{};
+}
+
+Task<Verdict> Opening::scan(NamedSegment& segment, RecoveryInput input) {
+  const std::vector<EpochRange> led(epochs_led(meta_.slot()).begin(), epochs_led(meta_.slot()).end());
+  input.log_id = meta_.node().log_id;
+  input.shard = options_.shard;
+  input.file_bytes = segment.file_bytes;
+  input.in_flight_bytes_max = in_flight_bytes_max;
+  input.epochs_led = led;
+  SegmentRecovery recovery(input, *this);
+  while (!recovery.done()) {
+    const std::uint64_t at = recovery.wanted();
+    const std::uint64_t left = segment.file_bytes - at;
+    const MutableBytes target = buffer_.bytes().first(align_up(std::min<std::uint64_t>(feed_bytes, left), block_bytes));
+    auto reading = segment.file.read(at, target);
+    auto read = co_await reading;
+    if (!read) co_return fail(refuse(read.error(), path_of(segment.key) + ": cannot be read"));
+    if (*read < std::min<std::uint64_t>(target.size(), left)) co_return fail(Error::io_failed);
+    recovery.feed(at, target.first(std::min<std::uint64_t>(*read, left)));
+    ++report_.reads;
+    report_.bytes_read += *read;
+    report_.bytes_done += *read;
+  }
+  if (replay_failed_)
+    co_return fail(refuse(Error::corrupt, path_of(segment.key) +
+                                              ": its batches verify but contradict each other. Nothing was touched."));
+  const Verdict verdict = recovery.verdict();
+  if (verdict.refused)
+    co_return fail(refuse(*verdict.refused, path_of(segment.key) + ": " +
+                                                std::string(recovery_row_text(verdict.row).reason) +
+                                                " Nothing was touched."));
+  co_return verdict;
+}
+
+// The newest segment with a readable header, then those named after it: usually one, all zeros.
+Task<> Opening::scan_newest() {
+  ViewStart start;
+  start.first_kept = opened_.first_kept;
+  if (candidates_.empty()) {
+    view_.begin(start);
+    co_return Result<>{};
+  }
+  report_.step = "reading the newest segment";
+  for (std::size_t i = 0; i < candidates_.size(); ++i) {
+    Candidate& candidate = candidates_[i];
+    report_.bytes_done = 0;
+    report_.bytes_total = candidate.segment.file_bytes;
+    RecoveryInput input;
+    input.tail = tail_bytes_.bytes();
+    if (opened_.begun) input.previous = opened_.end;
+    feeding_view_ = candidate.header.has_value();
+    if (candidate.header) {
+      start.has_open = true;
+      start.open = {candidate.segment.key, candidate.header->segment_id, candidate.header->first_lsn};
+      start.next_lsn = candidate.header->first_lsn;
+      LogRow at = tables_.log();
+      at.next_lsn = candidate.header->first_lsn;
+      tables_.set_log(at);
+    }
+    if (i == 0) view_.begin(start);
+    tables_.begin_segment();
+    auto scanning = scan(candidate.segment, input);
+    auto verdict = co_await scanning;
+    if (!verdict) co_return fail(verdict.error());
+    auto acting = act_on(*verdict, candidate);
+    auto acted = co_await acting;
+    if (!acted) co_return fail(acted.error());
+  }
+  tables_.finish_rows();
+  co_return Result<>{};
+}
+
+Task<> Opening::act_on(Verdict verdict, Candidate& candidate) {
+  opened_.next_slot = std::max(opened_.next_slot, verdict.slot_number + 1);
+  report_.slots_taken += verdict.slots_taken;
+  report_.lost_batches += verdict.lost_batches;
+  if (verdict.begun || report_.verdict.empty()) report_.verdict = recovery_row_name(verdict.row);
+  if (verdict.cut_begin < verdict.cut_end) {
+    auto cutting = cut(candidate.segment, verdict.cut_begin, verdict.cut_end, verdict.next_lsn);
+    auto was_cut = co_await cutting;
+    if (!was_cut) co_return fail(refuse(was_cut.error(), path_of(candidate.segment.key) + ": cannot be cut"));
+    report_.bytes_cut += verdict.cut_end - verdict.cut_begin;
+  }
+  if (!verdict.begun) {
+    if (!opened_.begun) opened_.next_lsn = std::max(opened_.next_lsn, verdict.next_lsn);
+    if (!opened_.spare) opened_.spare = std::move(candidate.segment);
+    co_return Result<>{};
+  }
+  if (opened_.epoch == Epoch{}) {
+    auto taking = meta_.take_epoch(tables_.log().day);
+    auto epoch = co_await taking;
+    if (!epoch) co_return fail(refuse(epoch.error(), options_.node_meta_path + ": the new epoch cannot be written"));
+    opened_.epoch = *epoch;
+  }
+  auto closing = close_tail_groups(verdict, candidate.segment.file);
+  auto closed = co_await closing;
+  if (!closed) co_return fail(refuse(closed.error(), path_of(candidate.segment.key) + ": cannot be written"));
+  opened_.begun = true;
+  opened_.header = verdict.header;
+  opened_.end = {verdict.segment_id, verdict.content_end, verdict.chain, verdict.next_lsn};
+  opened_.next_lsn = verdict.next_lsn;
+  opened_.chain = verdict.chain;
+  opened_.resume = verdict.go_on_here;
+  if (verdict.damaged) {
+    report_.notes.push_back(path_of(candidate.segment.key) + ": " + std::string(recovery_row_text(verdict.row).reason) +
+                            " Batches " + std::to_string(verdict.lost_first.value) + " to " +
+                            std::to_string(verdict.lost_end.value) + " (end excluded) answer data_loss.");
+    opened_.loss_is_new = true;
+    opened_.lost_first = verdict.lost_first;
+    opened_.lost_end = verdict.lost_end;
+    opened_.offset_bump = verdict.offset_bump;
+  }
+  opened_.last = std::move(candidate.segment);
+  LogRow at = tables_.log();
+  at.next_lsn = verdict.next_lsn;
+  at.chain = verdict.chain;
+  tables_.set_log(at);
+  co_return Result<>{};
+}
+
+Task<> Opening::cut(NamedSegment& segment, std::uint64_t begin, std::uint64_t end, Lsn lsn) {
+  auto copying = quarantine_range(segment.file, options_.directory, "cut", lsn, begin, end, options_.buffered);
+  auto copied = co_await copying;
+  if (!copied) co_return fail(copied.error());
+  report_.notes.push_back(path_of(segment.key) + ": bytes " + std::to_string(begin) + " to " + std::to_string(end) +
+                          " were in flight at a crash and went to " + *copied);
+  auto zeroing = zero_range(segment.file, begin, end);
+  auto zeroed = co_await zeroing;
+  co_return std::move(zeroed);
+}
+
+// The batches that so far stand only in the tail get a group around them in the segment, at the positions they have.
+Task<> Opening::close_tail_groups(const Verdict& verdict, File& file) {
+  for (const TailGroup& group : verdict.tail_groups) {
+    const AlignedMemory memory(group.length);
+    close_tail_group(group, verdict.segment_id, opened_.epoch, group.first_lsn, memory.bytes());
+    auto writing = file.write_exact(group.file_offset, memory.bytes(), true);
+    auto written = co_await writing;
+    if (!written) co_return fail(written.error());
+  }
+  co_return Result<>{};
+}
+
+}  // namespace millrace
