@@ -54,6 +54,8 @@ class OpenRun {
   void begin(const SegmentFacts& segment);
   /// The segment's next batch at `position`. Control batches move lsn and time only.
   void append(const BatchHeader& header, std::uint64_t position);
+  /// Batches before `next` are lost.
+  void skip_to(Lsn next) { end_lsn_ = next; }
 
   const SegmentFacts& segment() const { return segment_; }
   Lsn end_lsn() const { return end_lsn_; }

@@ -40,7 +40,7 @@ struct StateExtent {
   std::size_t producers = 0;
 };
 
-class LogCore final : private WriterOwner, private PoolPressure, private StreamSource {
+class LogCore final : public WriterOwner, public PoolPressure, public StreamSource {
  public:
   LogCore(Reactor& reactor, LogOptions options);
   ~LogCore();

@@ -14,7 +14,7 @@
 #include "reactor/file.hpp"
 #include "reactor/reactor.hpp"
 #include "storage/committer.hpp"
-#include "storage/disk.hpp"
+#include "storage/aligned_memory.hpp"
 #include "storage/group.hpp"
 #include "storage/place.hpp"
 #include "storage/segment_header.hpp"

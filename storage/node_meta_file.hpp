@@ -11,7 +11,7 @@
 #include "reactor/file.hpp"
 #include "reactor/reactor.hpp"
 #include "reactor/task.hpp"
-#include "storage/disk.hpp"
+#include "storage/aligned_memory.hpp"
 #include "storage/node_meta.hpp"
 
 namespace millrace {

@@ -8,7 +8,7 @@
 #include "base/units.hpp"
 #include "reactor/file.hpp"
 #include "reactor/task.hpp"
-#include "storage/disk.hpp"
+#include "storage/aligned_memory.hpp"
 
 namespace millrace {
 

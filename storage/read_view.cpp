@@ -22,6 +22,7 @@ ReadView::~ReadView() = default;
 void ReadView::begin(const ViewStart& start) {
   start_ = start;
   serving_ = false;
+  std::erase_if(closing_, [](const Closing& closing) { return !closing.settled; });
   open_.reset();
   std::erase_if(runs_, [&](const RunPtr& run) {
     return std::none_of(closing_.begin(), closing_.end(), [&](const Closing& closing) { return closing.run == run; });
@@ -42,6 +43,12 @@ void ReadView::begin(const ViewStart& start) {
 }
 
 void ReadView::recovered(const BatchHeader& header, std::uint64_t position, Bytes bytes) {
+  if (header.lsn > appended_.value) {
+    // Batches between are lost.
+    appended_ = Lsn{header.lsn};
+    open_->skip_to(appended_);
+    tail_.clear(appended_);
+  }
   note(header, position);
   if (!bytes.empty()) {
     if (options_.tail.ring_bytes > 0) tail_.append(header, bytes, open_->segment().key, position);
@@ -59,7 +66,11 @@ void ReadView::ready(Lsn durable) {
 }
 
 void ReadView::segment_begun(const SegmentFacts& segment) {
-  MR_ASSERT(open_ == nullptr && segment.first_lsn == appended_);
+  MR_ASSERT(open_ == nullptr && segment.first_lsn >= appended_);
+  if (segment.first_lsn > appended_) {
+    appended_ = segment.first_lsn;  // what lies between is lost
+    tail_.clear(appended_);
+  }
   begin_run(segment);
   open_readable_ = 0;
 }
@@ -84,23 +95,28 @@ void ReadView::durable_moved(Lsn durable) {
 
 void ReadView::segment_closed(std::unique_ptr<StateCapture> capture) {
   MR_ASSERT(open_ != nullptr);
-  if (options_.write_index) closing_.push_back({open_, std::move(capture), Day{}});
+  if (options_.write_index) closing_.push_back({open_, std::move(capture), Day{}, false});
   open_.reset();
-  if (!closing_.empty() && !writing_) {
-    writing_ = true;
-    reactor_.spawn(write_closed());
-  }
+}
+
+void ReadView::segment_settled(SegmentKey segment) {
+  for (Closing& closing : closing_)
+    if (closing.run && !(segment < closing.run->segment().key)) closing.settled = true;
+  start_writing();
+}
+
+void ReadView::start_writing() {
+  if (writing_ || closing_.empty() || !closing_.front().settled) return;
+  writing_ = true;
+  reactor_.spawn(write_closed());
 }
 
 void ReadView::day_finished(Day day) {
   MR_ASSERT(day >= finished_);
   finished_ = day;
   if (options_.write_index) {
-    closing_.push_back({nullptr, nullptr, day});
-    if (!writing_) {
-      writing_ = true;
-      reactor_.spawn(write_closed());
-    }
+    closing_.push_back({nullptr, nullptr, day, true});
+    start_writing();
   }
   wake();
 }
@@ -170,7 +186,7 @@ void ReadView::retire(const std::shared_ptr<OpenRun>& run) {
 // Runs are written one by one in the order of the log. What cannot be written now is left out: the index is derivable, and whoever
 // needs the day finds the gap and fills it.
 Task<> ReadView::write_closed() {
-  while (!closing_.empty()) {
+  while (!closing_.empty() && closing_.front().settled) {
     const Day day = closing_.front().run ? closing_.front().run->segment().key.day : closing_.front().finished;
     auto opening = index_->file_of(day);
     auto file = co_await opening;

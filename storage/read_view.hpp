@@ -101,8 +101,11 @@ class ReadView {
   void moved_to_segment(std::uint64_t end);
   void durable_moved(Lsn durable);
   /// No more batches come to the open segment: its run is sorted and written in the background, `capture` (owned from here
-  /// on) gives its state rows. Until then the run is served from memory. All of the segment's bytes are in its file, durably.
+  /// on) gives its state rows. Until then the run is served from memory. The segment's last bytes may still be in flight: nothing
+  /// is written before segment_settled().
   void segment_closed(std::unique_ptr<StateCapture> capture);
+  /// All bytes of that closed segment are in its file, durably.
+  void segment_settled(SegmentKey segment);
   /// The day's seal is durable and its last segment closed; the day table is appended to its index.
   void day_finished(Day day);
   /// Every segment before `first` is going away: no reader begins to read there any more.
@@ -172,7 +175,9 @@ class ReadView {
     std::shared_ptr<OpenRun> run;
     std::unique_ptr<StateCapture> capture;  // none: only the day table of `finished` is due
     Day finished{};
+    bool settled = true;
   };
+  void start_writing();
   Task<> write_closed();
   Task<> finish_index(std::shared_ptr<IndexFile> file);
   void retire(const std::shared_ptr<OpenRun>& run);

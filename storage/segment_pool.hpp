@@ -12,9 +12,10 @@
 #include <string>
 #include <vector>
 
+#include "base/time.hpp"
 #include "reactor/file.hpp"
 #include "reactor/reactor.hpp"
-#include "storage/disk.hpp"
+#include "storage/aligned_memory.hpp"
 #include "storage/place.hpp"
 
 namespace millrace {

@@ -11,7 +11,7 @@
 
 #include "base/bytes.hpp"
 #include "reactor/kernel.hpp"
-#include "storage/disk.hpp"
+#include "storage/aligned_memory.hpp"
 #include "storage/group.hpp"
 
 namespace millrace {
