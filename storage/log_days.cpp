@@ -148,7 +148,7 @@ Task<> LogCore::write_finish_file(FinishJob job) {
   auto syncing = file->sync(false);
   auto synced = co_await syncing;
   if (!synced) co_return fail(synced.error());
-  auto renaming = rename_file(reactor_, temporary, path);
+  auto renaming = Directory::rename_file(reactor_, temporary, path);
   auto renamed = co_await renaming;
   if (!renamed) co_return fail(renamed.error());
   auto naming = make_name_durable(reactor_, day_path(options_.directory, job.last.day));

@@ -92,7 +92,7 @@ Task<> LogCore::run_supply() {
 
 Task<> LogCore::make_day_directory(Day day) {
   if (made_day_ == day) co_return Result<>{};
-  auto making = make_directory(reactor_, day_path(options_.directory, day));
+  auto making = Directory::make(reactor_, day_path(options_.directory, day));
   auto made = co_await making;
   if (!made && made.error() != Error::already_exists) co_return fail(made.error());
   auto naming = make_name_durable(reactor_, options_.directory);
@@ -113,7 +113,7 @@ Task<> LogCore::supply_current() {
     // Named for the day before: it never held anything, so it may have another name.
     NamedSegment spare = std::move(*spare_);
     spare_.reset();
-    auto renaming = rename_file(reactor_, segment_path(options_.directory, spare.key), segment_path(options_.directory, key));
+    auto renaming = Directory::rename_file(reactor_, segment_path(options_.directory, spare.key), segment_path(options_.directory, key));
     auto renamed = co_await renaming;
     if (!renamed) co_return fail(renamed.error());
     for (const Day day : {key.day, spare.key.day}) {

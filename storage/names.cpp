@@ -55,7 +55,7 @@ Task<> make_name_durable(Reactor& reactor, std::string directory) {
 #ifdef MILLRACE_MUTANT_SKIP_DIR_FSYNC
   co_return Result<>{};
 #endif
-  auto syncing = sync_directory(reactor, directory);
+  auto syncing = Directory::sync(reactor, directory);
   co_return co_await syncing;
 }
 

@@ -41,7 +41,7 @@ Task<> create_node_meta(Reactor& reactor, std::string path, NodeMetaWanted wante
   auto syncing = file->sync(false);
   auto synced = co_await syncing;
   if (!synced) co_return fail(synced.error());
-  auto renaming = rename_file(reactor, temporary, path);
+  auto renaming = Directory::rename_file(reactor, temporary, path);
   auto renamed = co_await renaming;
   if (!renamed) co_return fail(renamed.error());
   auto naming = make_name_durable(reactor, parent_path(path));

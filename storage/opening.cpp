@@ -14,7 +14,7 @@ namespace millrace {
 namespace {
 
 Task<> make_directory_if_missing(Reactor& reactor, std::string path) {
-  auto making = make_directory(reactor, path);
+  auto making = Directory::make(reactor, path);
   auto made = co_await making;
   if (!made && made.error() != Error::already_exists) co_return fail(made.error());
   auto naming = make_name_durable(reactor, parent_path(path));
@@ -25,7 +25,7 @@ Task<> make_directory_if_missing(Reactor& reactor, std::string path) {
 }  // namespace
 
 Task<std::vector<Day>> list_days(Reactor& reactor, std::string shard_directory) {
-  auto listing = list_directory(reactor, shard_directory);
+  auto listing = Directory::list(reactor, shard_directory);
   auto entries = co_await listing;
   if (!entries) co_return fail(entries.error());
   std::vector<Day> days;
@@ -37,7 +37,7 @@ Task<std::vector<Day>> list_days(Reactor& reactor, std::string shard_directory) 
 }
 
 Task<DayFiles> list_day(Reactor& reactor, std::string shard_directory, Day day) {
-  auto listing = list_directory(reactor, day_path(shard_directory, day));
+  auto listing = Directory::list(reactor, day_path(shard_directory, day));
   auto entries = co_await listing;
   if (!entries) co_return fail(entries.error());
   DayFiles files;
@@ -154,7 +154,7 @@ Task<> Opening::create_tail() {
   auto syncing = file->sync(false);
   auto synced = co_await syncing;
   if (!synced) co_return fail(synced.error());
-  auto renaming = rename_file(reactor_, temporary, path);
+  auto renaming = Directory::rename_file(reactor_, temporary, path);
   auto renamed = co_await renaming;
   if (!renamed) co_return fail(renamed.error());
   auto naming = make_name_durable(reactor_, options_.directory);

@@ -4,6 +4,7 @@
 
 #include "base/assert.hpp"
 #include "storage/log_limits.hpp"
+#include "storage/names.hpp"
 #include "storage/opening.hpp"
 #include "storage/quarantine.hpp"
 #include "storage/state_file.hpp"
@@ -38,17 +39,6 @@ Task<> Opening::load_tables() {
   const SegmentKey newest = candidates_.front().segment.key;
   SegmentKey from = opened_.first_kept;
 #ifndef MILLRACE_MUTANT_DEDUPE_LOST_AT_RESTART
-  report_.step = "reading the state file";
-  auto loading = load_state(reactor_, state_path(options_.directory), meta_.node().log_id);
-  auto state = co_await loading;
-  if (!state) co_return fail(state.error());
-  if (state->found && state->next_segment <= newest && !(state->next_segment < from)) {
-    auto applied = tables_.apply_rows(state->rows);
-    if (applied) {
-      tables_.finish_rows();
-      from = state->next_segment;
-    }
-  }
   if (!(from < newest)) co_return Result<>{};
   report_.step = "reading closed segments";
   auto replaying = replay_closed(from, newest);

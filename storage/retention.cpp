@@ -76,7 +76,7 @@ Task<std::vector<DropName>> LogCore::choose_drops() {
     for (std::uint32_t number : files->segments) {
       std::uint64_t size = options_.segment_bytes;
       if (options_.retain_bytes > 0 && number == last) {
-        auto asking = status_of(reactor_, segment_path(options_.directory, {day, number}));
+        auto asking = Directory::status_of(reactor_, segment_path(options_.directory, {day, number}));
         auto status = co_await asking;
         if (!status) co_return fail(status.error());
         size = status->size;
@@ -160,7 +160,7 @@ Task<> LogCore::finish_drop() {
 
 Task<> LogCore::drop_segment(SegmentKey key) {
   const std::string path = segment_path(options_.directory, key);
-  auto asking = status_of(reactor_, path);
+  auto asking = Directory::status_of(reactor_, path);
   auto status = co_await asking;
   if (!status) {
     if (status.error() == Error::not_found) co_return Result<>{};
@@ -191,7 +191,7 @@ Task<> LogCore::remove_in_steps(std::string path, std::uint64_t size) {
     auto truncated = co_await truncating;
     if (!truncated) co_return fail(truncated.error());
   }
-  auto removing = remove_file(reactor_, path);
+  auto removing = Directory::remove_file(reactor_, path);
   auto removed = co_await removing;
   co_return std::move(removed);
 }
@@ -205,15 +205,15 @@ Task<> LogCore::drop_day_if_empty(Day day) {
   }
   if (!files->segments.empty() || (last_key_ && last_key_->day <= day)) co_return Result<>{};
   const std::string directory = day_path(options_.directory, day);
-  auto listing_all = list_directory(reactor_, directory);
+  auto listing_all = Directory::list(reactor_, directory);
   auto entries = co_await listing_all;
   if (!entries) co_return fail(entries.error());
   for (const DirectoryEntry& entry : *entries) {
-    auto removing = remove_file(reactor_, directory + "/" + entry.name);
+    auto removing = Directory::remove_file(reactor_, directory + "/" + entry.name);
     auto removed = co_await removing;
     if (!removed && removed.error() != Error::not_found) co_return fail(removed.error());
   }
-  auto removing = remove_directory(reactor_, directory);
+  auto removing = Directory::remove(reactor_, directory);
   auto removed = co_await removing;
   if (!removed && removed.error() != Error::not_found) co_return fail(removed.error());
   --days_;

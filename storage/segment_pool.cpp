@@ -26,12 +26,12 @@ std::string SegmentPool::new_name() { return pool_name({reactor_.random().next()
 
 Task<> SegmentPool::open() {
   const std::string directory = pool_path(options_.shard_directory);
-  auto listing = list_directory(reactor_, directory);
+  auto listing = Directory::list(reactor_, directory);
   auto entries = co_await listing;
   if (!entries) co_return fail(entries.error());
   for (const DirectoryEntry& entry : *entries) {
     if (entry.is_directory || !entry.name.starts_with("seg-")) continue;
-    auto asking = status_of(reactor_, path_of(entry.name));
+    auto asking = Directory::status_of(reactor_, path_of(entry.name));
     auto status = co_await asking;
     if (!status) co_return fail(status.error());
     const bool finished = !entry.name.ends_with(unfinished_suffix);
@@ -39,7 +39,7 @@ Task<> SegmentPool::open() {
       ready_.push_back(entry.name);
     } else if (finished) {
       // Made for another segment size.
-      auto removing = remove_file(reactor_, path_of(entry.name));
+      auto removing = Directory::remove_file(reactor_, path_of(entry.name));
       auto removed = co_await removing;
       if (!removed) co_return fail(removed.error());
     } else {
@@ -91,7 +91,7 @@ Task<> SegmentPool::run() {
 }
 
 Task<bool> SegmentPool::has_space() {
-  auto asking = filesystem_of(reactor_, options_.shard_directory);
+  auto asking = Directory::filesystem_of(reactor_, options_.shard_directory);
   auto filesystem = co_await asking;
   if (!filesystem) co_return fail(filesystem.error());
   free_bytes_ = filesystem->free_bytes;
@@ -118,7 +118,7 @@ Task<> SegmentPool::prepare_one() {
   if (!prepared) {
     if (prepared.error() == Error::no_space) out_of_space_ = true;
     // What it took goes back at once; a file that cannot be removed is found and zeroed at the next start.
-    auto removing = remove_file(reactor_, path_of(name) + std::string(unfinished_suffix));
+    auto removing = Directory::remove_file(reactor_, path_of(name) + std::string(unfinished_suffix));
     auto removed = co_await removing;
     static_cast<void>(removed);
   }
@@ -145,7 +145,7 @@ Task<> SegmentPool::prepare_file(std::string name, bool recycled) {
   auto syncing = file->sync(false);
   auto synced = co_await syncing;
   if (!synced) co_return fail(synced.error());
-  auto renaming = rename_file(reactor_, unfinished, path_of(name));
+  auto renaming = Directory::rename_file(reactor_, unfinished, path_of(name));
   auto renamed = co_await renaming;
   if (!renamed) co_return fail(renamed.error());
   auto naming = make_name_durable(reactor_, pool_path(options_.shard_directory));
@@ -235,11 +235,11 @@ Task<std::string> SegmentPool::make_quickly() {
   auto reserving = reserve_file(unfinished);
   auto done = co_await reserving;
   if (done) {
-    auto renaming = rename_file(reactor_, unfinished, path_of(name));
+    auto renaming = Directory::rename_file(reactor_, unfinished, path_of(name));
     done = co_await renaming;
   }
   if (!done) {
-    auto removing = remove_file(reactor_, unfinished);
+    auto removing = Directory::remove_file(reactor_, unfinished);
     auto removed = co_await removing;
     static_cast<void>(removed);
     co_return fail(done.error());
@@ -263,7 +263,7 @@ Task<File> SegmentPool::take(SegmentKey key) {
     name = *made;
   }
   const std::string path = segment_path(options_.shard_directory, key);
-  auto renaming = rename_file(reactor_, path_of(name), path);
+  auto renaming = Directory::rename_file(reactor_, path_of(name), path);
   auto renamed = co_await renaming;
   if (!renamed) {
     ready_.push_back(name);
@@ -280,7 +280,7 @@ Task<File> SegmentPool::take(SegmentKey key) {
 
 Task<> SegmentPool::give_back(std::string path) {
   const std::string name = new_name();
-  auto renaming = rename_file(reactor_, path, path_of(name));
+  auto renaming = Directory::rename_file(reactor_, path, path_of(name));
   auto renamed = co_await renaming;
   if (!renamed) co_return fail(renamed.error());
   auto naming = make_name_durable(reactor_, pool_path(options_.shard_directory));
@@ -292,12 +292,12 @@ Task<> SegmentPool::give_back(std::string path) {
 
 Task<> SegmentPool::recycle(std::string path) {
   if (ready_.size() + stale_.size() >= ready_max) {
-    auto removing = remove_file(reactor_, path);
+    auto removing = Directory::remove_file(reactor_, path);
     auto removed = co_await removing;
     co_return std::move(removed);
   }
   const std::string name = new_name();
-  auto renaming = rename_file(reactor_, path, path_of(name) + std::string(unfinished_suffix));
+  auto renaming = Directory::rename_file(reactor_, path, path_of(name) + std::string(unfinished_suffix));
   auto renamed = co_await renaming;
   if (!renamed) co_return fail(renamed.error());
   auto naming = make_name_durable(reactor_, pool_path(options_.shard_directory));
