@@ -27,7 +27,7 @@ struct GroupHeader {
   Epoch epoch{};
   Lsn first_lsn{};
   Chain chain_before{};
-  Lsn durable_upto{};          // every batch with a smaller lsn was durable on the leader when this was submitted
+  Lsn durable_upto{};        // every batch with a smaller lsn was durable on the leader when this was submitted
   std::uint64_t length = 0;  // from this header to the end of the last batch and its padding to 16
   Chain chain_after{};
   std::uint64_t reserved[5] = {};

@@ -35,7 +35,7 @@ struct UnitHeader {
   std::uint64_t entries = 0;      // run: RunEntry; directory: DirectoryRow; day table: DayRow
   std::uint64_t streams = 0;      // run: StreamRun rows behind the entries
   std::uint64_t state_bytes = 0;  // run: state rows behind those
-  Id128 segment_id{};               // of the last segment covered
+  Id128 segment_id{};             // of the last segment covered
   std::uint64_t back = 0;         // bytes back to the header of the unit before the ones this one covers; 0 = none
   std::uint64_t reserved = 0;
 };

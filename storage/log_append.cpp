@@ -65,9 +65,7 @@ LogCore::Placed LogCore::prepare_day(const DayStamp& stamp) {
   return seal_day(stamp);
 }
 
-AppendRefusal LogCore::no_space() const {
-  return refusal(Error::no_space, pool_.free_bytes());
-}
+AppendRefusal LogCore::no_space() const { return refusal(Error::no_space, pool_.free_bytes()); }
 
 // Makes place for batches that belong together, in a new group or segment where they do not fit into the open ones.
 LogCore::Placed LogCore::place(std::uint64_t span, Day day, bool reserve) {
@@ -100,7 +98,8 @@ LogCore::Placed LogCore::place(std::uint64_t span, Day day, bool reserve) {
 }
 
 LogCore::Placed LogCore::place_batches(const BatchHeader& producer, const Stream& stream, const DayStamp& stamp) {
-  const std::uint64_t before = (epoch_pending_ ? epoch_batch_span : 0) + (stream.created ? 0 : creation_span(stream.name));
+  const std::uint64_t before =
+      (epoch_pending_ ? epoch_batch_span : 0) + (stream.created ? 0 : creation_span(stream.name));
   const std::uint64_t span = batch_span(producer.body_bytes);
   const bool together = before + span + group_header_bytes <= group_bytes_max;
   if (before > 0 && !together) {
@@ -221,7 +220,8 @@ Task<ProducerRegistration> LogCore::register_producer(ProducerId id) {
     if (state_ == State::stopped && !writer_) break;
     co_await progress_.wait();
   }
-  if (failures_ != failures || !writer_ || !(writer_->marks().durable > *appended)) co_return fail(Error::unknown_outcome);
+  if (failures_ != failures || !writer_ || !(writer_->marks().durable > *appended))
+    co_return fail(Error::unknown_outcome);
   co_return registration;
 }
 

@@ -152,29 +152,29 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   std::vector<DamagedRange> damaged_;
 
   State state_ = State::opening;
-  bool reopening_ = false;       // the task of reopen() runs
-  bool telling_ = false;         // listeners are being told
+  bool reopening_ = false;  // the task of reopen() runs
+  bool telling_ = false;    // listeners are being told
   bool loss_is_new_ = false;
   Epoch epoch_{};
-  bool epoch_pending_ = false;   // the epoch batch goes before the next batch
+  bool epoch_pending_ = false;  // the epoch batch goes before the next batch
   EpochBody epoch_body_;
-  bool sealed_ = false;          // the last batch is a seal
-  std::optional<SegmentKey> last_key_;     // of the newest segment that was begun
-  std::optional<SegmentEnd> previous_;     // where it ended, once closed
-  std::optional<NamedSegment> spare_;      // the next one, named ahead
-  std::deque<SegmentKey> closing_;  // closed, with bytes still in flight
+  bool sealed_ = false;                 // the last batch is a seal
+  std::optional<SegmentKey> last_key_;  // of the newest segment that was begun
+  std::optional<SegmentEnd> previous_;  // where it ended, once closed
+  std::optional<NamedSegment> spare_;   // the next one, named ahead
+  std::deque<SegmentKey> closing_;      // closed, with bytes still in flight
   std::deque<FinishJob> finishing_;
-  Day made_day_{};               // newest day whose directory is durable
-  bool no_space_ = false;        // the last refusal was for space
+  Day made_day_{};         // newest day whose directory is durable
+  bool no_space_ = false;  // the last refusal was for space
   bool supplying_ = false;
   bool supply_again_ = false;
   bool finishing_running_ = false;
   bool state_running_ = false;
-  Lsn state_series_first_{};     // where the newest complete series of state batches begins; 0 = unknown
+  Lsn state_series_first_{};  // where the newest complete series of state batches begins; 0 = unknown
   std::size_t background_tasks_ = 0;
   Nanos last_failure_ = 0;
   bool failed_before_ = false;
-  Signal progress_;              // durable moved, a segment settled, a task ended, the state changed
+  Signal progress_;  // durable moved, a segment settled, a task ended, the state changed
   Timer day_timer_;
   SegmentKey first_kept_{};
   std::uint64_t days_ = 0;

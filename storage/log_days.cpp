@@ -11,7 +11,7 @@ namespace millrace {
 
 namespace {
 
-constexpr std::uint64_t truncate_step = 32 * MiB;   // larger steps stall commits on some mounts
+constexpr std::uint64_t truncate_step = 32 * MiB;  // larger steps stall commits on some mounts
 constexpr Nanos day_timer_longest = 60 * nanos_per_second;
 constexpr Nanos day_timer_shortest = nanos_per_milli;
 constexpr std::size_t streams_per_piece = 256;
@@ -38,11 +38,9 @@ LogCore::Placed LogCore::seal_day(const DayStamp& next) {
   job.records = tables_->log().day_records;
   job.body_bytes = tables_->log().day_body_bytes;
   std::vector<std::byte> body;
-  write_seal_body(body, {.day = day,
-                         .batches = job.batches,
-                         .records = job.records,
-                         .body_bytes = job.body_bytes,
-                         .epoch = epoch_});
+  write_seal_body(
+      body,
+      {.day = day, .batches = job.batches, .records = job.records, .body_bytes = job.body_bytes, .epoch = epoch_});
   append_control(BatchKind::seal, body, stamp);
   close_segment();
   job.end = *previous_;
@@ -60,7 +58,8 @@ Task<> LogCore::run_finishing() {
 #ifndef MILLRACE_MUTANT_SEAL_BEFORE_DATA
     // Only what is durable, and in its place, is final.
     auto settled = [&] {
-      const bool moving = std::any_of(closing_.begin(), closing_.end(), [&](SegmentKey key) { return !(job.last < key); });
+      const bool moving =
+          std::any_of(closing_.begin(), closing_.end(), [&](SegmentKey key) { return !(job.last < key); });
       return !moving && !(writer_->marks().durable < job.end.next_lsn);
     };
     while (working() && !settled()) co_await progress_.wait();
@@ -139,7 +138,8 @@ Task<> LogCore::write_finish_file(FinishJob job) {
   write_finish(finish, block.bytes());
   const std::string path = finish_path(options_.directory, job.last.day);
   const std::string temporary = path + ".tmp";
-  auto opening = File::open(reactor_, temporary, open_write | open_create | open_truncate | direct_flag(options_.buffered));
+  auto opening =
+      File::open(reactor_, temporary, open_write | open_create | open_truncate | direct_flag(options_.buffered));
   auto file = co_await opening;
   if (!file) co_return fail(file.error());
   auto writing = file->write_exact(0, block.bytes(), false);

@@ -21,7 +21,8 @@ ReadViewOptions view_options(const LogOptions& options, const ShardMeta& meta, c
   view.day_offset_seconds = meta.node().day_offset_seconds;
   view.buffered = options.buffered;
   // It must be larger than all that can be appended and not in the segment.
-  const std::size_t pending_max = staging.buffer_count() * group_bytes_max + Staging::large_buffers_max * group_span_max;
+  const std::size_t pending_max =
+      staging.buffer_count() * group_bytes_max + Staging::large_buffers_max * group_span_max;
   view.tail.ring_bytes = std::max<std::size_t>(options.memory_bytes / view_memory_part, 2 * pending_max);
   return view;
 }
@@ -41,7 +42,8 @@ LogCore::LogCore(Reactor& reactor, LogOptions options)
 LogCore::~LogCore() { reactor_.disarm(day_timer_); }
 
 Task<> LogCore::open(OpeningReport& report) {
-  auto opening_meta = ShardMeta::open(reactor_, options_.node_meta_path, options_.shard, options_.buffered, report.diagnosis);
+  auto opening_meta =
+      ShardMeta::open(reactor_, options_.node_meta_path, options_.shard, options_.buffered, report.diagnosis);
   auto meta = co_await opening_meta;
   if (!meta && meta.error() == Error::not_found) {
     report.diagnosis.clear();
@@ -52,7 +54,8 @@ Task<> LogCore::open(OpeningReport& report) {
     auto creating = open_node_meta(reactor_, options_.node_meta_path, wanted, report.diagnosis);
     auto created = co_await creating;
     if (!created) co_return fail(created.error());
-    auto again = ShardMeta::open(reactor_, options_.node_meta_path, options_.shard, options_.buffered, report.diagnosis);
+    auto again =
+        ShardMeta::open(reactor_, options_.node_meta_path, options_.shard, options_.buffered, report.diagnosis);
     meta = co_await again;
   }
   if (!meta) co_return fail(meta.error());
@@ -279,7 +282,8 @@ void LogCore::remove_listener(LogListener& listener) {
 }
 
 Watermarks LogCore::watermarks() const {
-  return writer_ ? writer_->marks() : Watermarks{tables_->log().next_lsn, tables_->log().next_lsn, tables_->log().next_lsn};
+  return writer_ ? writer_->marks()
+                 : Watermarks{tables_->log().next_lsn, tables_->log().next_lsn, tables_->log().next_lsn};
 }
 
 LogCondition LogCore::condition() const {

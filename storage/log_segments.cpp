@@ -113,7 +113,8 @@ Task<> LogCore::supply_current() {
     // Named for the day before: it never held anything, so it may have another name.
     NamedSegment spare = std::move(*spare_);
     spare_.reset();
-    auto renaming = Directory::rename_file(reactor_, segment_path(options_.directory, spare.key), segment_path(options_.directory, key));
+    auto renaming = Directory::rename_file(reactor_, segment_path(options_.directory, spare.key),
+                                           segment_path(options_.directory, key));
     auto renamed = co_await renaming;
     if (!renamed) co_return fail(renamed.error());
     for (const Day day : {key.day, spare.key.day}) {

@@ -13,8 +13,8 @@
 
 #include "reactor/file.hpp"
 #include "reactor/reactor.hpp"
-#include "storage/committer.hpp"
 #include "storage/aligned_memory.hpp"
+#include "storage/committer.hpp"
 #include "storage/group.hpp"
 #include "storage/place.hpp"
 #include "storage/segment_header.hpp"
@@ -28,7 +28,7 @@ namespace millrace {
 struct WriterSegment {
   SegmentKey key{};
   SegmentHeader header;
-  File file;              // open once attached
+  File file;  // open once attached
   bool attached = false;
   std::uint64_t end = 0;  // file offset behind the last closed group
 };
@@ -167,7 +167,7 @@ class LogWriter final : private TurnHook {
   bool open_ = false;              // group next_group_ - 1 takes batches
   std::uint64_t open_offset_ = 0;
   std::uint64_t open_bytes_ = 0;
-  Chain covered_chain_{};          // chain behind what the tail holds of the open group
+  Chain covered_chain_{};  // chain behind what the tail holds of the open group
   std::uint64_t staged_bytes_ = 0;
   bool durable_news_ = false;
   bool silent_ = false;

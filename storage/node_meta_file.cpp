@@ -11,7 +11,8 @@ namespace millrace {
 namespace {
 
 constexpr std::string_view cure_both_bad =
-    ": neither of the two copies in it verifies. Nothing was touched. Restore node.meta from a backup of this directory; the "
+    ": neither of the two copies in it verifies. Nothing was touched. Restore node.meta from a backup of this "
+    "directory; the "
     "data itself is intact and can be read with `millrace read --data`.";
 
 Task<> create_node_meta(Reactor& reactor, std::string path, NodeMetaWanted wanted) {
@@ -32,7 +33,8 @@ Task<> create_node_meta(Reactor& reactor, std::string path, NodeMetaWanted wante
     write_shard_slot(slot, image.bytes().subspan(shard_slot_offset(slot.shard, 0)));
   }
   const std::string temporary = path + ".tmp";
-  auto opening = File::open(reactor, temporary, open_write | open_create | open_truncate | direct_flag(wanted.buffered));
+  auto opening =
+      File::open(reactor, temporary, open_write | open_create | open_truncate | direct_flag(wanted.buffered));
   auto file = co_await opening;
   if (!file) co_return fail(file.error());
   auto writing = file->write_exact(0, image.bytes(), true);

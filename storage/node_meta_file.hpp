@@ -30,7 +30,8 @@ Task<NodeSlot> open_node_meta(Reactor& reactor, std::string path, NodeMetaWanted
 class ShardMeta {
  public:
   /// Errors: not_found, corrupt, unsupported_version; the cure is in `diagnosis`.
-  static Task<ShardMeta> open(Reactor& reactor, std::string path, ShardIndex shard, bool buffered, std::string& diagnosis);
+  static Task<ShardMeta> open(Reactor& reactor, std::string path, ShardIndex shard, bool buffered,
+                              std::string& diagnosis);
 
   const NodeSlot& node() const { return node_; }
   const ShardSlot& slot() const { return slot_; }

@@ -38,11 +38,11 @@ struct OpenedLog {
   File tail;
   std::uint64_t ring_bytes = 0;
 
-  bool begun = false;                 // there was a segment; the next four are its
+  bool begun = false;  // there was a segment; the next four are its
   NamedSegment last;
   SegmentHeader header;
   SegmentEnd end;
-  bool resume = false;                // appends go on in it, at end.length
+  bool resume = false;  // appends go on in it, at end.length
 
   std::optional<NamedSegment> spare;  // the named successor, all zeros
   bool sealed = false;                // the last batch is a seal
@@ -50,8 +50,8 @@ struct OpenedLog {
   Day first_day{};                    // oldest directory
   SegmentKey first_kept{};            // oldest segment
   std::uint64_t days = 0;
-  std::vector<DamagedRange> lost;     // all ranges known to be gone
-  bool loss_is_new = false;           // the epoch batch must tell of [lost_first, lost_end)
+  std::vector<DamagedRange> lost;  // all ranges known to be gone
+  bool loss_is_new = false;        // the epoch batch must tell of [lost_first, lost_end)
   Lsn lost_first{};
   Lsn lost_end{};
   std::uint64_t offset_bump = 0;

@@ -25,7 +25,8 @@ void Opening::batch(const FoundBatch& found) {
     return;
   }
   last_kind_ = found.header.kind;
-  if (feeding_view_) view_.recovered(found.header, found.position, found.source == BatchSource::tail ? found.whole : Bytes{});
+  if (feeding_view_)
+    view_.recovered(found.header, found.position, found.source == BatchSource::tail ? found.whole : Bytes{});
 }
 
 void Opening::lost(const LostRange& range) {
@@ -78,8 +79,8 @@ Task<> Opening::replay_closed(SegmentKey from, SegmentKey to) {
     }
     RecoveryInput input;
     if (closed->header && after.previous_segment_id == closed->header->segment_id)
-      input.expected_end = SegmentEnd{after.previous_segment_id, after.previous_length, after.previous_chain,
-                                      after.first_lsn};
+      input.expected_end =
+          SegmentEnd{after.previous_segment_id, after.previous_length, after.previous_chain, after.first_lsn};
     if (closed->header) {
       LogRow at = tables_.log();
       at.next_lsn = closed->header->first_lsn;
@@ -118,13 +119,13 @@ Task<Verdict> Opening::scan(NamedSegment& segment, RecoveryInput input) {
     report_.bytes_done += *read;
   }
   if (replay_failed_)
-    co_return fail(refuse(Error::corrupt, path_of(segment.key) +
-                                              ": its batches verify but contradict each other. Nothing was touched."));
+    co_return fail(refuse(
+        Error::corrupt, path_of(segment.key) + ": its batches verify but contradict each other. Nothing was touched."));
   const Verdict verdict = recovery.verdict();
   if (verdict.refused)
-    co_return fail(refuse(*verdict.refused, path_of(segment.key) + ": " +
-                                                std::string(recovery_row_text(verdict.row).reason) +
-                                                " Nothing was touched."));
+    co_return fail(refuse(
+        *verdict.refused,
+        path_of(segment.key) + ": " + std::string(recovery_row_text(verdict.row).reason) + " Nothing was touched."));
   co_return verdict;
 }
 

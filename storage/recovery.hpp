@@ -49,7 +49,7 @@ struct RecoveryInput {
   std::optional<SegmentEnd> previous;      // the segment before this one; none = the log's first, or dropped
   Lsn first_lsn{1};                        // without a previous one: where this segment begins; 0 = its groups tell
   std::optional<SegmentEnd> expected_end;  // set = this segment is closed
-  Lsn known_durable{};                       // every smaller lsn was durable, says somebody else; 0 = nobody does
+  Lsn known_durable{};                     // every smaller lsn was durable, says somebody else; 0 = nobody does
   Bytes tail;                              // the tail's whole file, or empty (always for a closed segment)
   OpenFor purpose = OpenFor::writing;
 };
@@ -125,7 +125,7 @@ struct Verdict {
   Lsn durable_known{};  // D: everything below was durable
 
   bool damaged = false;  // something durable, or perhaps durable, is lost
-  Lsn lost_first{};        // all that is lost lies in [lost_first, lost_end)
+  Lsn lost_first{};      // all that is lost lies in [lost_first, lost_end)
   Lsn lost_end{};
   std::uint64_t lost_batches = 0;  // at most so many
   std::uint64_t offset_bump =

@@ -65,13 +65,13 @@ class SegmentRecovery::Machine {
   LogEnd end_;           // behind the last batch kept
 
   TailScan tail_;
-  Lsn durable_{};            // D so far, from groups and from whoever knows
+  Lsn durable_{};          // D so far, from groups and from whoever knows
   bool explained_ = true;  // what stands at P can come from a crash
   bool header_zero_ = false;
   std::uint64_t nonzero_end_ = 0;
   std::uint64_t first_group_behind_ = 0;  // first valid group header behind P; 0 = none
-  Lsn first_group_lsn_{};                   // without a header: of the first group found
-  Lsn groups_end_lsn_{};                    // largest end any valid group header states
+  Lsn first_group_lsn_{};                 // without a header: of the first group found
+  Lsn groups_end_lsn_{};                  // largest end any valid group header states
 
   // Second pass.
   bool joining_ = false;             // batches still continue the last tail group

@@ -85,8 +85,9 @@ Task<std::vector<DropName>> LogCore::choose_drops() {
       bytes += size;
     }
   }
-  const std::uint64_t first_day =
-      options_.retain_days > 0 && open.day.value + 1 > options_.retain_days ? open.day.value + 1 - options_.retain_days : 0;
+  const std::uint64_t first_day = options_.retain_days > 0 && open.day.value + 1 > options_.retain_days
+                                      ? open.day.value + 1 - options_.retain_days
+                                      : 0;
   for (const Kept& segment : kept) {
     const bool too_old = segment.key.day.value < first_day;
     const bool too_much = options_.retain_bytes > 0 && bytes > options_.retain_bytes;

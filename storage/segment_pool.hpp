@@ -38,8 +38,8 @@ class PoolPressure {
 
 class SegmentPool {
  public:
-  static constexpr std::size_t ready_min = 2;  // kept prepared
-  static constexpr std::size_t ready_max = 8;  // recycled files beyond it are removed
+  static constexpr std::size_t ready_min = 2;              // kept prepared
+  static constexpr std::size_t ready_max = 8;              // recycled files beyond it are removed
   static constexpr std::uint64_t reserve_bytes = 4 * MiB;  // for seals, indexes and node.meta
   static constexpr std::size_t chunk_bytes = 256 * KiB;
   static constexpr Nanos look_again_after = nanos_per_second;

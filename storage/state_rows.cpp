@@ -148,8 +148,8 @@ Result<> StateRowReader::read_fields(StateRow& row, Bytes rest) const {
       if (rest.size() != sizeof(LogFields)) return fail(Error::corrupt);
       auto fields = load<LogFields>(rest);
       if (fields.zeros != 0) return fail(Error::corrupt);
-      row.log = {fields.next_lsn,    fields.chain,       fields.last_leader_time, fields.day, fields.epoch,
-                 fields.day_batches, fields.day_records, fields.day_body_bytes};
+      row.log = {fields.next_lsn, fields.chain,       fields.last_leader_time, fields.day,
+                 fields.epoch,    fields.day_batches, fields.day_records,      fields.day_body_bytes};
       return {};
     }
   }

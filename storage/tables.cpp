@@ -81,7 +81,7 @@ bool RowCapture::take_rows(std::vector<std::byte>& rows, std::size_t budget) {
   return saved_taken_ < saved_.size();
 }
 
-Tables::Tables() = default;
+Tables::Tables() { log_.next_lsn = Lsn{1}; }
 
 Tables::~Tables() {
   for (RowCapture* capture : captures_) capture->detach();

@@ -227,7 +227,8 @@ TEST(Committer, RandomLoadsKeepTheRules) {
     for (int step = 0; step < 400; ++step) {
       switch (random() % 4) {
         case 0:
-          if (d.bytes < 900 * KiB) d.append(static_cast<std::uint32_t>(random() % 8 == 0 ? 100'000 : 16 + random() % 5000));
+          if (d.bytes < 900 * KiB)
+            d.append(static_cast<std::uint32_t>(random() % 8 == 0 ? 100'000 : 16 + random() % 5000));
           break;
         case 1: {
           Lsn end = d.next;
@@ -250,8 +251,7 @@ TEST(Committer, RandomLoadsKeepTheRules) {
           ASSERT_EQ(d.committer.durable(), model.provable());
           break;
         }
-        default:
-          d.now += random() % (random() % 50 == 0 ? 12'000'000'000 : 8'000'000);
+        default: d.now += random() % (random() % 50 == 0 ? 12'000'000'000 : 8'000'000);
       }
     }
     for (int i = 0; i < 10; ++i) {

@@ -76,8 +76,10 @@ struct Life {
 Task<> live(Reactor& reactor, Life& life) {
   auto making = Directory::make(reactor, "data");
   auto made = co_await making;
+  EXPECT_TRUE(made || made.error() == Error::already_exists);
   auto naming = Directory::sync(reactor, "");
   auto named = co_await naming;
+  EXPECT_TRUE(named);
   auto opening = Log::open(reactor, life.options, life.report);
   auto opened = co_await opening;
   if (!opened) {
@@ -93,6 +95,7 @@ Task<> live(Reactor& reactor, Life& life) {
   if (life.stop) {
     auto stopping = life.log->stop();
     auto stopped = co_await stopping;
+    EXPECT_TRUE(stopped);
   }
   life.ended = true;
   life.log.reset();
@@ -106,7 +109,8 @@ class LogTest : public testing::Test {
 
   /// Runs a life to its end.
   void run(Life& life, Nanos limit = 10 * minute) {
-    ASSERT_TRUE(sim::run_program(world, node, [&life](Reactor& reactor, std::size_t) { return live(reactor, life); }, limit))
+    ASSERT_TRUE(sim::run_program(
+        world, node, [&life](Reactor& reactor, std::size_t) { return live(reactor, life); }, limit))
         << life.report.step << " " << life.report.diagnosis;
     EXPECT_FALSE(life.error.has_value()) << error_name(*life.error) << ": " << life.report.diagnosis;
   }
