@@ -33,7 +33,7 @@ MAY_INCLUDE = {
     "tests/server": CORE + ("replica/", "server/", "sdk/", "millrace/", "tests/sim/", "tests/support/"),
     "tests/cli": ("base/", "cli/", "server/", "sdk/", "embed/", "millrace/", "tests/support/"),
     "tests/bench": ("base/", "bench/", "sdk/", "millrace/", "tests/support/"),
-    "tests/sim": CORE + ("replica/", "server/", "sdk/", "embed/", "millrace/", "tests/support/"),
+    "tests/sim": CORE + ("replica/", "server/", "sdk/", "embed/", "millrace/", "tests/sim/", "tests/support/"),
     # The checker knows the formats from their pages, not from the code it judges.
     "tests/sim/checker": ("base/",),
     "tests/e2e": ("base/", "sdk/", "millrace/", "tests/support/"),

@@ -7,7 +7,7 @@ from tree import Violation, code_of, cpp_files, line_at
 CPP_FILE = re.compile(r"^[a-z][a-z0-9_]*\.(?:hpp|cpp)$")
 FOLDER = re.compile(r"^\.?[a-z][a-z0-9_-]*$")
 TYPE = re.compile(r"^\s*(?:template\s*<[^{;]*>\s*)?(?:class|struct|union|enum(?:\s+class)?)\s+(?:\[\[\w+\]\]\s+)?(?:alignas\([^)]*\)\s+)?"
-                  r"(?!std::)([A-Za-z_]\w*)(?=[^;(]*\{)", re.M)
+                  r"(?!std::)([A-Za-z_]\w*)(?=\s*(?:final\s*)?(?::[^;(]*)?\{)", re.M)
 TYPES_OF_THE_LANGUAGE = {"promise_type", "hash", "formatter", "coroutine_traits", "numeric_limits", "tuple_size", "less",
                          "iterator_traits", "io_uring", "io_uring_sqe", "io_uring_cqe", "sockaddr_in", "rlimit", "stat"}
 
@@ -42,7 +42,7 @@ def built(files):
         for depth in range(len(parts) - 1, -1, -1):
             meson = files.get("/".join(parts[:depth] + ["meson.build"]))
             rest = "/".join(parts[depth:])
-            if meson and re.search(r"(?<![\w/])" + re.escape(rest) + r"(?!\w)|'" + re.escape(rest[:-4]) + r"'", meson):
+            if meson and re.search(r"(?<![\w/])" + re.escape(rest) + r"(?!\w)|'" + re.escape(re.sub(r"^fuzz_", "", rest[:-4])) + r"'", meson):
                 break
         else:
             yield Violation(path, 1, "no meson.build names this file")
@@ -82,7 +82,7 @@ PLANTED = {
     },
     "type_names": {
         "bad": [{"base/a.hpp": "struct my_thing {\n};\n"}, {"base/a.hpp": "enum class color : int { red };\n"}],
-        "good": [{"base/a.hpp": "struct MyThing {\n  struct promise_type : X {\n};\n};\nstruct stat info;\nclass Forward;\n"}],
+        "good": [{"base/a.hpp": "struct MyThing {\n  struct promise_type : X {\n};\n};\nstruct stat info;\nstruct rlimit limit{};\nclass Forward;\n"}],
     },
     "mutants": {
         "bad": [{"storage/a.cpp": 'if constexpr (mutant("torn")) x();\n'}, {"tests/sim/mutants.txt": "torn  writes half of it\n"},
@@ -92,6 +92,6 @@ PLANTED = {
     "built": {
         "bad": [{"base/a.cpp": "", "base/meson.build": "static_library('base', 'b.cpp', 'xa.cpp')\n"}],
         "good": [{"base/a.cpp": "", "base/meson.build": "static_library('base', 'a.cpp')\n"},
-                 {"fuzz/frame.cpp": "", "fuzz/meson.build": "foreach name : ['frame']\n"}],
+                 {"fuzz/fuzz_frame.cpp": "", "fuzz/meson.build": "foreach name : ['frame']\n"}],
     },
 }

@@ -66,6 +66,7 @@ EXCEPTIONS = [
     ("reactor/uring_*", {"clock", "random", "system", "liburing"}, "the kernel behind the seam"),
     ("reactor/posix_*", {"clock", "random", "system"}, "the kernel behind the seam where io_uring is refused"),
     ("reactor/socket_address.*", {"system"}, "numeric addresses to the kernel's form and back, for both kernels"),
+    ("server/threads.*", {"thread"}, "one thread a core; nothing else of the server starts any"),
     ("reactor/helper_thread.*", {"thread", "system"}, "what io_uring has no opcode for, off the shard"),
     ("reactor/placement.*", {"system"}, "pins a shard's thread to its core, once, at its start"),
     ("sdk/include/millrace/producer.hpp", {"thread"}, "gives a std::future to who wants one"),

@@ -8,7 +8,7 @@ from functools import lru_cache
 CPP = (".hpp", ".cpp")
 TEXT = CPP + (".h", ".c", ".cc", ".md", ".py", ".sh", ".build", ".txt", ".fbs", ".toml", ".json", ".html", ".js", ".css",
               ".yml", ".yaml")
-SKIPPED_FOLDERS = re.compile(r"^(\.git|\.cache|build.*|quickstart-data|__pycache__|subprojects|corpus|golden)$")
+SKIPPED_FOLDERS = re.compile(r"^(\.(?!ci$).*|build.*|quickstart-data|__pycache__|subprojects|corpus|golden)$")
 SCRIPTS = {"check", "quickstart", "mutants", ".ci/run"}
 
 

@@ -17,7 +17,7 @@ CODE_WORDS = [
     (r"\bstd::(?:cout|cerr|clog)\b", SHARD_CODE, "return a Result; only programs print"),
     (r"\bstd::endl\b", None, "'\\n'"),
     (r"\bstd::regex\b", None, "a few lines of parsing"),
-    (r"\bvolatile\b", None, "std::atomic"),
+    (r"\bvolatile\b(?! (?:std::)?sig_atomic_t)", None, "std::atomic"),
     (r"\b(?:sprintf|strcpy|strcat|gets|strtok|atoi|atol)\s*\(", None, "fmt, std::string_view, std::from_chars"),
     (r"\bstd::(?:stoi|stol|stoul|stoull|stod)\b", None, "std::from_chars, which does not throw"),
     (r"\breinterpret_cast<(?:const )?std::uint(?:16|32|64)_t ?\*>", None, "load_le/store_le of base/bytes.hpp"),
