@@ -92,6 +92,7 @@ Task<NodeSlot> open_node_meta(Reactor& reactor, std::string path, NodeMetaWanted
   auto reading = read_node(*file, path, diagnosis);
   auto node = co_await reading;
   if (!node) co_return fail(node.error());
+  if (wanted.only_if_new) co_return *node;
   if (node->shard_count != wanted.shard_count) {
     diagnosis = path + ": this directory has " + std::to_string(node->shard_count) + " shards, " +
                 std::to_string(wanted.shard_count) +

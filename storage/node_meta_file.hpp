@@ -21,6 +21,7 @@ struct NodeMetaWanted {
   std::int32_t day_offset_seconds = 0;
   std::uint64_t segment_bytes = 128 * MiB;
   bool buffered = false;
+  bool only_if_new = false;  // what is there already is not compared with the above
 };
 
 /// Reads node.meta, or creates it durably with `wanted` when there is none; what is there already wins, and a shard count or
