@@ -1,0 +1,230 @@
+#include "server/connection.hpp"
+
+#include "server/core.hpp"
+#include "server/read_stream.hpp"
+#include "server/server.hpp"
+#include "server/shard.hpp"
+
+namespace millrace {
+
+Connection::Connection(Core& core, std::uint64_t id, std::int32_t descriptor)
+    : core_(core),
+      id_(id),
+      accepted_at_(core.reactor().now()),
+      socket_(core.reactor(), descriptor),
+      parser_(core.frame_memory(), hello_frame_bytes_max),
+      last_heard_(core.reactor().now()) {}
+
+Connection::~Connection() = default;
+
+Reactor& Connection::reactor() { return core_.reactor(); }
+
+void Connection::start() {
+  served_ = false;
+  reactor().spawn(run());
+}
+
+void Connection::adopt(Shard& shard, const wire::Hello& hello, std::vector<std::byte> bytes) {
+  early_ = std::move(bytes);
+  welcome(shard, hello);
+  start();
+}
+
+FrameOutput& Connection::scratch() {
+  FrameOutput& output = core_.output_scratch();
+  output.clear();
+  return output;
+}
+
+void Connection::send(Bytes bytes) {
+  if (socket_.send(bytes)) {
+    core_.counters().bytes_out += bytes.size();
+    return;
+  }
+  if (!socket_.failure()) socket_.abort();
+}
+
+void Connection::refuse_request(std::uint64_t request_id, Error error, std::uint64_t detail) {
+  answer(wire::Refused{request_id, error, detail, false, error_text(error)});
+}
+
+void Connection::refuse(Error error, std::uint64_t detail) {
+  if (ending_) return;
+  core_.counters().refused_connections++;
+  answer(wire::Refused{0, error, detail, true, error_text(error)});
+  end();
+}
+
+void Connection::end() {
+  if (std::exchange(ending_, true)) return;
+  for (auto& read : reads_) read->cancel();
+  room_.notify();
+  if (shard_ != nullptr) shard_->forget(*this);
+  core_.forget(*this);
+  reactor().spawn(close());
+}
+
+Task<> Connection::close() {
+  auto closing = socket_.close(reactor().now() + last_word_max);
+  (void)co_await closing;
+  closed_ = true;
+  check_finished();
+  co_return Result<>();
+}
+
+void Connection::check_finished() { core_.reap_later(*this); }
+
+bool Connection::finished() const {
+  if (!closed_ || !served_) return false;
+  for (auto& read : reads_)
+    if (!read->ended()) return false;
+  return true;
+}
+
+Task<> Connection::run() {
+  if (!greeted()) {
+    auto greeting = greet();
+    (void)co_await greeting;
+  }
+  if (hello_) {
+    auto handing = hand_over();
+    (void)co_await handing;
+    co_return Result<>();
+  }
+  if (!ending_ && !early_.empty()) {
+    auto taking = take(early_);
+    (void)co_await taking;
+    early_ = {};
+  }
+  while (!ending_) {
+    auto buffer = co_await socket_.receive();
+    if (!buffer || buffer->length == 0) break;
+    last_heard_ = reactor().now();
+    core_.counters().bytes_in += buffer->length;
+    auto taking = take(Bytes(buffer->data, buffer->length));
+    (void)co_await taking;
+    socket_.recycle(*buffer);
+  }
+  served_ = true;
+  end();
+  check_finished();
+  co_return Result<>();
+}
+
+/// Reads until the hello is whole, and nothing else.
+Task<> Connection::greet() {
+  while (!ending_) {
+    auto buffer = co_await socket_.receive();
+    if (!buffer || buffer->length == 0) {
+      end();
+      break;
+    }
+    Bytes input(buffer->data, buffer->length);
+    auto frame = parser_.next(input);
+    Result<wire::Hello> hello = fail(Error::would_block);
+    if (frame && *frame) hello = wire::decode_hello(**frame);
+    else if (!frame && frame.error() != Error::would_block) hello = fail(frame.error());
+    if (hello) early_.assign(input.begin(), input.end());
+    socket_.recycle(*buffer);
+    if (hello) {
+      decide_shard(*hello);
+      break;
+    }
+    if (hello.error() != Error::would_block) refuse(hello.error());
+  }
+  co_return Result<>();
+}
+
+void Connection::decide_shard(const wire::Hello& hello) {
+  Server& server = core_.server();
+  ShardIndex wanted = hello.shard;
+  if (wanted == wire::any_shard) wanted = core_.shards().front()->index();
+  if (wanted.value >= server.directory().shard_count) {
+    refuse(Error::wrong_shard, server.directory().shard_count - 1);
+    return;
+  }
+  if (server.core_of(wanted) == core_.number()) {
+    welcome(*core_.shard(wanted), hello);
+    return;
+  }
+  hello_ = hello;
+  hello_->shard = wanted;
+}
+
+void Connection::welcome(Shard& shard, const wire::Hello& hello) {
+  const DataDirectory& directory = core_.server().directory();
+  shard_ = &shard;
+  client_name_ = hello.client_name;
+  parser_.set_bytes_max(frame_bytes_max);
+  core_.greeted(*this);
+  wire::Welcome welcome;
+  welcome.request_id = hello.request_id;
+  welcome.shard = shard.index();
+  welcome.shard_count = directory.shard_count;
+  welcome.append_granted = credit_.announce();
+  welcome.cluster_id = directory.cluster_id;
+  welcome.log_id = directory.log_id;
+  welcome.wall_time = reactor().wall_now();
+  welcome.day_offset_seconds = directory.day_offset_seconds;
+  welcome.server = "millrace ";
+  welcome.server += server_version;
+  answer(welcome);
+}
+
+/// The descriptor and what was read go to the core of the shard wanted.
+Task<> Connection::hand_over() {
+  auto detaching = socket_.detach();
+  auto descriptor = co_await detaching;
+  while (auto buffer = socket_.try_receive()) {
+    early_.insert(early_.end(), buffer->data, buffer->data + buffer->length);
+    socket_.recycle(*buffer);
+  }
+  if (descriptor) core_.hand_over(*descriptor, *hello_, std::move(early_));
+  ending_ = served_ = closed_ = true;
+  core_.forget(*this);
+  check_finished();
+  co_return Result<>();
+}
+
+Task<> Connection::take(Bytes input) {
+  while (!ending_) {
+    auto frame = parser_.next(input);
+    if (!frame && frame.error() == Error::would_block) {
+      core_.wait_for_memory(*this);
+      co_await room_.wait();
+      continue;
+    }
+    if (!frame) {
+      refuse(frame.error());
+      break;
+    }
+    if (!*frame) break;
+    core_.counters().frames++;
+    if ((*frame)->header.type == FrameType::append) {
+      if (append(**frame, true) == Taken::no_room) {
+        auto taking = take_append(**frame);
+        (void)co_await taking;
+      }
+    } else {
+      handle(**frame);
+    }
+    while (!ending_ && socket_.send_queued() > connection_output_max && !socket_.failure())
+      co_await socket_.progress().wait();
+  }
+  co_return Result<>();
+}
+
+/// An append the log has no room for: tried again when it may have, for append_wait_max.
+Task<> Connection::take_append(Frame frame) {
+  Nanos since = reactor().now();
+  while (!ending_) {
+    shard_->wait_for_room(*this);
+    co_await room_.wait();
+    if (ending_) break;
+    bool may_wait = reactor().now() - since < append_wait_max;
+    if (append(frame, may_wait) == Taken::answered) break;
+  }
+  co_return Result<>();
+}
+
+}  // namespace millrace

@@ -1,0 +1,147 @@
+// One client's connection: bytes in, frames to the shard's log, acknowledgements and reads out.
+//
+// One coroutine takes what arrives, frame by frame, and waits when something cannot be taken now: the log or the frame memory
+// has no room, or the client does not read its answers. Then TCP holds the client back. Answers of a turn leave in one send,
+// so a commit costs one send a connection.
+//
+// A connection begins without a shard, on the core that accepted it; the hello decides whose it is, and a connection for
+// another core is handed over, once.
+//
+// Thread: the core's. The core destroys it when finished().
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "protocol/credit.hpp"
+#include "protocol/frame_parser.hpp"
+#include "protocol/handshake.hpp"
+#include "protocol/messages.hpp"
+#include "reactor/reactor.hpp"
+#include "reactor/socket.hpp"
+#include "server/ack_queue.hpp"
+
+namespace millrace {
+
+class Core;
+class ReadStream;
+class Shard;
+
+/// With more than this waiting to be sent a connection takes no further requests.
+inline constexpr std::size_t connection_output_max = 1 * MiB;
+/// How long an append waits for room in the log before it is answered with retry_later.
+inline constexpr Nanos append_wait_max = 1'000'000'000;
+/// How long a connection's last answers may take to leave.
+inline constexpr Nanos last_word_max = 1'000'000'000;
+
+class Connection {
+ public:
+  Connection(Core& core, std::uint64_t id, std::int32_t descriptor);
+  ~Connection();
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+  Reactor& reactor();
+
+  std::uint64_t id() const { return id_; }
+  Core& core() { return core_; }
+  bool greeted() const { return shard_ != nullptr; }
+  Nanos last_heard() const { return last_heard_; }
+  Nanos accepted_at() const { return accepted_at_; }
+  bool within_frame() const { return !parser_.idle(); }
+
+  /// Waits for the hello.
+  void start();
+  /// Takes over a connection that another core accepted: `hello` was read there, and `bytes` behind it.
+  void adopt(Shard& shard, const wire::Hello& hello, std::vector<std::byte> bytes);
+  /// One last frame, then the end.
+  void refuse(Error error, std::uint64_t detail = 0);
+  /// Sends what is queued, then ends. Any number of times.
+  void end();
+  /// Nothing of it is under way any more: may be destroyed.
+  bool finished() const;
+
+  // ---- What the shard and the core tell. ----
+
+  /// Everything below `durable` is: answers it. Returns true while appends wait.
+  bool acknowledge(Lsn durable);
+  /// A commit failed: what is not below `durable` has an unknown outcome.
+  void fail_pending(Lsn durable);
+  /// Log or frame memory may have room again.
+  void resume() { room_.notify(); }
+  bool has_pending() const { return !acks_.empty(); }
+  /// The shard's: which of its lists this connection stands in.
+  struct Links {
+    bool waits_for_commit = false;
+    bool waits_for_room = false;
+  } links;
+
+  // ---- What requests and reads use. ----
+
+  Socket& socket() { return socket_; }
+  bool ending() const { return ending_; }
+  /// Encodes and queues one message; a client that has no room for it has lost its connection.
+  template <class Message>
+  void answer(const Message& message) {
+    FrameOutput& output = scratch();
+    encode(output, message);
+    send(output);
+  }
+  void refuse_request(std::uint64_t request_id, Error error, std::uint64_t detail = 0);
+  void read_ended() { check_finished(); }
+
+ private:
+  Task<> run();
+  Task<> greet();
+  Task<> take(Bytes input);
+  Task<> take_append(Frame frame);
+  Task<> hand_over();
+  Task<> close();
+  void decide_shard(const wire::Hello& hello);
+  void welcome(Shard& shard, const wire::Hello& hello);
+  void check_finished();
+  FrameOutput& scratch();
+  void send(Bytes bytes);
+
+  // connection_requests.cpp
+  void handle(const Frame& frame);
+  void open_stream(const Frame& frame);
+  void register_producer(const Frame& frame);
+  void read(const Frame& frame);
+  void read_credit(const Frame& frame);
+  void cancel_read(const Frame& frame);
+  void stat(const Frame& frame);
+  ReadStream* find_read(std::uint64_t request_id);
+
+  // connection_appends.cpp
+  enum class Taken : std::uint8_t { answered, no_room };
+  Taken append(const Frame& frame, bool may_wait);
+  std::optional<Error> check(const wire::Append& append, BatchHeader& header, std::uint64_t& detail);
+  void answer_error(std::uint64_t request_id, std::uint64_t cost, Error error, std::uint64_t detail);
+  void write_acks(Lsn durable);
+
+  Core& core_;
+  const std::uint64_t id_;
+  const Nanos accepted_at_;
+  Shard* shard_ = nullptr;
+  std::string client_name_;
+
+  Socket socket_;
+  FrameParser parser_;
+  Signal room_;
+  Nanos last_heard_;
+  CreditGrant credit_{append_window_bytes};
+  AckQueue acks_;
+  std::vector<std::unique_ptr<ReadStream>> reads_;
+  std::vector<std::byte> early_;      // came behind the hello
+  std::optional<wire::Hello> hello_;  // of a connection to be handed over
+
+  bool waiting_append_ = false;  // the append under way was counted and checked already
+  bool ending_ = false;
+  bool served_ = true;  // no run() under way
+  bool closed_ = false;
+};
+
+}  // namespace millrace

@@ -1,0 +1,156 @@
+#include "server/shard.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/time.hpp"
+#include "server/connection.hpp"
+#include "server/core.hpp"
+#include "server/server.hpp"
+
+namespace millrace {
+
+namespace {
+
+/// Commits that average above this sit at a scheduler tick: a thread that never sleeps runs where the disk's interrupts go.
+constexpr Nanos slow_commit = 3'500'000;
+constexpr std::uint64_t slow_commits_min = 8;
+constexpr Nanos slow_warning_interval = 60'000'000'000;
+
+}  // namespace
+
+Shard::Shard(Core& core, ShardIndex index) : core_(core), index_(index) {}
+
+Shard::~Shard() { reactor().withdraw(*this); }
+
+Reactor& Shard::reactor() { return core_.reactor(); }
+
+Task<> Shard::open(LogOptions options) {
+  auto opening = Log::open(reactor(), std::move(options), report_);
+  auto log = co_await opening;
+  if (!log) co_return fail(log.error());
+  log_ = std::move(*log);
+  log_->add_listener(*this);
+  for (const std::string& note : report_.notes)
+    core_.server().say(Severity::note, fmt::format("shard {}: {}", index_.value, note));
+  if (report_.lost_batches != 0)
+    core_.server().say(Severity::error,
+                       fmt::format("shard {}: {} batches that were durable cannot be read any more; their ranges "
+                                   "answer data_loss, all else is served",
+                                   index_.value, report_.lost_batches));
+  co_return Result<>();
+}
+
+ReadView& Shard::view() { return log_->view(); }
+
+Task<> Shard::stop() {
+  if (!log_) co_return Result<>();
+  auto stopping = log_->stop();
+  auto stopped = co_await stopping;
+  acknowledge(log_->watermarks().durable);
+  co_return stopped;
+}
+
+void Shard::close() {
+  waiting_for_commit_.clear();
+  waiting_for_room_.clear();
+  log_.reset();
+}
+
+void Shard::wait_for_commit(Connection& connection) {
+  if (std::exchange(connection.links.waits_for_commit, true)) return;
+  waiting_for_commit_.push_back(&connection);
+}
+
+void Shard::answer_soon(Connection& connection) {
+  wait_for_commit(connection);
+  reactor().request(*this);
+}
+
+void Shard::wait_for_room(Connection& connection) {
+  if (std::exchange(connection.links.waits_for_room, true)) return;
+  waiting_for_room_.push_back(&connection);
+}
+
+void Shard::forget(Connection& connection) {
+  if (connection.links.waits_for_commit) std::erase(waiting_for_commit_, &connection);
+  if (connection.links.waits_for_room) std::erase(waiting_for_room_, &connection);
+  connection.links = {};
+}
+
+/// Answering ends no connection and adds none, so the list stands still.
+void Shard::acknowledge(Lsn durable) {
+  std::size_t kept = 0;
+  for (Connection* connection : waiting_for_commit_) {
+    if (connection->acknowledge(durable)) waiting_for_commit_[kept++] = connection;
+    else connection->links.waits_for_commit = false;
+  }
+  waiting_for_commit_.resize(kept);
+}
+
+void Shard::log_durable(Lsn durable) {
+  acknowledge(durable);
+  resume_all();
+}
+
+void Shard::log_failed() {
+  Lsn durable = log_->watermarks().durable;
+  for (Connection* connection : waiting_for_commit_) connection->fail_pending(durable);
+  acknowledge(durable);
+  resume_all();
+  core_.server().say(
+      Severity::error,
+      fmt::format("shard {}: a commit write failed; appends under way have an unknown outcome, the log {}",
+                  index_.value, log_->condition() == LogCondition::closed ? "stays closed" : "reopens itself"));
+}
+
+void Shard::log_reopened() {
+  core_.server().say(Severity::note, fmt::format("shard {}: the log recovered and takes appends again", index_.value));
+  resume_all();
+}
+
+/// Not from inside the log's call: who is resumed appends again.
+void Shard::resume_all() {
+  if (waiting_for_room_.empty()) return;
+  room_ = true;
+  reactor().request(*this);
+}
+
+void Shard::turn_ended() {
+  if (!log_) return;
+  acknowledge(log_->watermarks().durable);
+  if (!std::exchange(room_, false)) return;
+  for (Connection* connection : waiting_for_room_) {
+    connection->links.waits_for_room = false;
+    connection->resume();
+  }
+  waiting_for_room_.clear();
+}
+
+void Shard::tick() {
+  if (!log_) return;
+  if (!waiting_for_commit_.empty()) reactor().request(*this);
+  resume_all();
+  watch_commits();
+}
+
+void Shard::watch_commits() {
+  LogStats stats = log_->stats();
+  std::uint64_t commits = stats.slot_writes + stats.group_writes;
+  std::uint64_t fresh = commits - commits_seen_;
+  Nanos total = stats.commit_total - commit_total_seen_;
+  if (fresh < slow_commits_min) return;
+  commits_seen_ = commits;
+  commit_total_seen_ = stats.commit_total;
+  Nanos average = total / static_cast<Nanos>(fresh);
+  if (average < slow_commit || reactor().now() < quiet_until_) return;
+  quiet_until_ = reactor().now() + slow_warning_interval;
+  core_.server().say(Severity::warning,
+                     fmt::format("shard {}: commits take {:.1f} ms on average; the usual cause is a busy thread on the "
+                                 "core that takes the disk's "
+                                 "interrupts: move it away, or give the server other cores with --cores",
+                                 index_.value, static_cast<double>(average) / 1e6));
+}
+
+}  // namespace millrace

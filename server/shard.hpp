@@ -1,0 +1,75 @@
+// One shard as the server sees it: its log, and the connections that wait for it.
+//
+// Thread: the core's that serves it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/units.hpp"
+#include "reactor/reactor.hpp"
+#include "storage/log.hpp"
+
+namespace millrace {
+
+class Connection;
+class Core;
+class ReadView;
+
+class Shard final : public LogListener, private TurnHook {
+ public:
+  Shard(Core& core, ShardIndex index);
+  ~Shard();
+  Shard(const Shard&) = delete;
+  Shard& operator=(const Shard&) = delete;
+  Reactor& reactor();
+
+  /// Opens the log. On an error report().diagnosis names cause and cure.
+  Task<> open(LogOptions options);
+  /// Everything appended becomes durable and is answered; then the log takes nothing more.
+  Task<> stop();
+  /// Destroys the log, after stop() and when no read is left.
+  void close();
+
+  ShardIndex index() const { return index_; }
+  bool is_open() const { return log_ != nullptr; }
+  Log& log() { return *log_; }
+  ReadView& view();
+  const OpeningReport& report() const { return report_; }
+
+  /// `connection` has an append in line; it is told when durable() moves.
+  void wait_for_commit(Connection& connection);
+  /// The same, and what is answerable already goes out when this turn ends.
+  void answer_soon(Connection& connection);
+  /// `connection` holds an append that the log had no room for; resumed when there may be.
+  void wait_for_room(Connection& connection);
+  void forget(Connection& connection);
+  /// Once a second.
+  void tick();
+
+  void log_durable(Lsn durable) override;
+  void log_failed() override;
+  void log_reopened() override;
+
+ private:
+  void turn_ended() override;
+  void acknowledge(Lsn durable);
+  void resume_all();
+  void watch_commits();
+
+  Core& core_;
+  const ShardIndex index_;
+  OpeningReport report_;
+  std::unique_ptr<Log> log_;
+
+  std::vector<Connection*> waiting_for_commit_;
+  std::vector<Connection*> waiting_for_room_;
+  bool room_ = false;  // those waiting for room are resumed when this turn ends
+
+  std::uint64_t commits_seen_ = 0;
+  Nanos commit_total_seen_ = 0;
+  Nanos quiet_until_ = 0;
+};
+
+}  // namespace millrace

@@ -1,0 +1,275 @@
+#include "server/stat.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "base/time.hpp"
+#include "server/core.hpp"
+#include "server/json.hpp"
+#include "server/server.hpp"
+#include "server/shard.hpp"
+#include "storage/read_view.hpp"
+
+namespace millrace {
+
+namespace {
+
+struct StreamRow {
+  StreamId id;
+  std::string name;
+  ShardIndex shard;
+  Offset first;
+  Offset next;
+  RecordId next_id;
+  Day day;
+};
+
+/// What one core says.
+struct CorePart {
+  std::string core;    // JSON object
+  std::string shards;  // JSON objects, comma between
+  std::vector<StreamRow> streams;
+  std::uint64_t streams_total = 0;
+};
+
+struct Gathering {
+  std::uint32_t asking_core = 0;
+  std::uint64_t connection_id = 0;
+  wire::Stat request;
+  std::vector<CorePart> parts;
+  std::atomic<std::uint32_t> left{0};
+};
+
+void write_names(JsonWriter& json, std::string_view key, const std::vector<std::string>& names) {
+  json.key(key);
+  json.begin_array();
+  for (const std::string& name : names) json.value(name);
+  json.end_array();
+}
+
+std::string describe_core(Core& core) {
+  const KernelFeatures& kernel = core.reactor().kernel().features();
+  const ReactorStats& reactor = core.reactor().stats();
+  const CoreCounters& counters = core.counters();
+  JsonWriter json;
+  json.begin_object();
+  json.field("core", core.number());
+  json.field("kernel", std::string_view(kernel.name));
+  write_names(json, "used", kernel.used);
+  write_names(json, "missing", kernel.missing);
+  json.field("registered_bytes", std::uint64_t{kernel.registered_bytes});
+  json.field("turns", reactor.turns);
+  json.field("completions", reactor.completions);
+  json.field("longest_turn_us", static_cast<double>(reactor.longest_turn) / 1e3);
+  json.field("coroutine_frames_allocated", core.reactor().frame_pool().heap_allocations());
+  json.field("connections", std::uint64_t{core.connection_count()});
+  json.field("accepted", counters.accepted);
+  json.field("refused_connections", counters.refused_connections);
+  json.field("frames", counters.frames);
+  json.field("bytes_in", counters.bytes_in);
+  json.field("bytes_out", counters.bytes_out);
+  json.field("acknowledged", counters.acknowledged);
+  json.field("append_errors", counters.append_errors);
+  json.end_object();
+  return json.take();
+}
+
+void write_commits(JsonWriter& json, const LogStats& stats) {
+  json.field("appended_batches", stats.appended_batches);
+  json.field("appended_records", stats.appended_records);
+  json.field("appended_bytes", stats.appended_bytes);
+  json.field("repeats", stats.repeats);
+  json.field("refusals", stats.refusals);
+  json.field("slot_writes", stats.slot_writes);
+  json.field("group_writes", stats.group_writes);
+  json.field("durable_end_writes", stats.durable_end_writes);
+  json.field("write_bytes", stats.write_bytes);
+  json.field("prepared_bytes", stats.prepared_bytes);
+  std::uint64_t commits = stats.slot_writes + stats.group_writes;
+  json.field("commit_mean_us",
+             commits == 0 ? 0.0 : static_cast<double>(stats.commit_total) / 1e3 / static_cast<double>(commits));
+  json.field("commit_max_us", static_cast<double>(stats.commit_max) / 1e3);
+  json.field("staging_bytes", stats.staging_bytes);
+  json.field("failures", stats.failures);
+  json.field("held_days", stats.held_days);
+}
+
+void write_opening(JsonWriter& json, const OpeningReport& report) {
+  json.key("opening");
+  json.begin_object();
+  json.field("verdict", std::string_view(report.verdict));
+  json.field("reads", report.reads);
+  json.field("bytes_read", report.bytes_read);
+  json.field("slots_taken", report.slots_taken);
+  json.field("bytes_cut", report.bytes_cut);
+  json.field("lost_batches", report.lost_batches);
+  json.end_object();
+}
+
+std::string describe_shard(Shard& shard) {
+  LogStats stats = shard.log().stats();
+  JsonWriter json;
+  json.begin_object();
+  json.field("shard", shard.index().value);
+  json.field("condition", condition_name(stats.condition));
+  json.field("epoch", stats.epoch.value);
+  json.field("day", std::string_view(format_day(stats.day)));
+  json.field("first_day", std::string_view(format_day(stats.first_day)));
+  json.field("days", stats.days);
+  json.field("segments", stats.segments);
+  json.field("segment_number", stats.segment_number);
+  json.field("segment_used", stats.segment_used);
+  json.field("log_bytes", stats.log_bytes);
+  json.field("pool_ready", stats.pool_ready);
+  json.field("free_bytes", stats.free_bytes);
+  json.field("streams", stats.streams);
+  json.field("producers", stats.producers);
+  json.key("watermarks");
+  json.begin_object();
+  json.field("first", stats.first_lsn.value);
+  json.field("durable", stats.watermarks.durable.value);
+  json.field("written", stats.watermarks.written.value);
+  json.field("appended", stats.watermarks.appended.value);
+  json.end_object();
+  write_commits(json, stats);
+  write_opening(json, shard.report());
+  json.end_object();
+  return json.take();
+}
+
+/// The streams with the smallest ids above `after`, at most `streams_max` of them.
+void collect_streams(Shard& shard, const wire::Stat& request, CorePart& part) {
+  std::size_t most = request.streams_max == 0 ? wire::stat_streams_default : request.streams_max;
+  auto by_id = [](const StreamRow& a, const StreamRow& b) { return a.id < b.id; };
+  auto& rows = part.streams;
+  auto visit = [&](const StreamInfo& info) {
+    part.streams_total++;
+    if (info.id <= request.after) return;
+    if (rows.size() == most && rows.front().id < info.id) return;
+    if (rows.size() == most) {
+      std::pop_heap(rows.begin(), rows.end(), by_id);
+      rows.pop_back();
+    }
+    rows.push_back(
+        {info.id, std::string(info.name), shard.index(), info.first_offset, info.next_offset, info.next_id, info.day});
+    std::push_heap(rows.begin(), rows.end(), by_id);
+  };
+  shard.log().visit_streams(visit);
+}
+
+void fill_part(Core& core, Gathering& gathering) {
+  CorePart& part = gathering.parts[core.number()];
+  part.core = describe_core(core);
+  for (auto& shard : core.shards()) {
+    if (!shard->is_open()) continue;
+    if (!part.shards.empty()) part.shards += ',';
+    part.shards += describe_shard(*shard);
+    collect_streams(*shard, gathering.request, part);
+  }
+}
+
+void write_server(JsonWriter& json, Core& core) {
+  Server& server = core.server();
+  const DataDirectory& directory = server.directory();
+  const ServerConfig& config = server.config();
+  json.key("server");
+  json.begin_object();
+  json.field("version", server_version);
+  json.field("data", std::string_view(directory.path));
+  json.field("listen", std::string_view(config.host));
+  json.field("port", std::uint32_t{server.port()});
+  json.field("cluster_id", std::string_view(hex_id(directory.cluster_id.high) + hex_id(directory.cluster_id.low)));
+  json.field("log_id", std::string_view(hex_id(directory.log_id.high) + hex_id(directory.log_id.low)));
+  json.field("shards", directory.shard_count);
+  json.field("cores", server.core_count());
+  json.field("segment_bytes", directory.segment_bytes);
+  json.field("memory_bytes", config.memory_bytes);
+  json.field("day_offset", std::string_view(format_day_offset(directory.day_offset_seconds)));
+  json.field("buffered", config.buffered);
+  json.field("connections", server.connections().load(std::memory_order_relaxed));
+  json.field("wall_time", std::string_view(format_time(core.reactor().wall_now())));
+  if (server.environment().allocations != nullptr) json.field("heap_allocations", server.environment().allocations());
+  json.end_object();
+}
+
+void write_streams(JsonWriter& json, Gathering& gathering) {
+  std::vector<StreamRow> rows;
+  std::uint64_t total = 0;
+  for (CorePart& part : gathering.parts) {
+    total += part.streams_total;
+    rows.insert(rows.end(), part.streams.begin(), part.streams.end());
+  }
+  std::size_t most = gathering.request.streams_max == 0 ? wire::stat_streams_default : gathering.request.streams_max;
+  std::sort(rows.begin(), rows.end(), [](const StreamRow& a, const StreamRow& b) { return a.id < b.id; });
+  if (rows.size() > most) rows.resize(most);
+  json.field("streams_total", total);
+  json.key("streams");
+  json.begin_array();
+  for (const StreamRow& row : rows) {
+    json.begin_object();
+    json.field("name", std::string_view(row.name));
+    json.field("id", std::string_view(hex_id(row.id.value)));
+    json.field("shard", row.shard.value);
+    json.field("first_offset", row.first.value);
+    json.field("next_offset", row.next.value);
+    json.field("day", std::string_view(format_day(row.day)));
+    json.field("next_id", row.next_id.value);
+    json.end_object();
+  }
+  json.end_array();
+}
+
+void answer(Core& core, Gathering& gathering) {
+  Connection* connection = core.find(gathering.connection_id);
+  if (connection == nullptr || connection->ending()) return;
+  JsonWriter json;
+  json.begin_object();
+  write_server(json, core);
+  json.key("cores");
+  json.begin_array();
+  for (CorePart& part : gathering.parts) json.raw(part.core);
+  json.end_array();
+  json.key("shards");
+  json.begin_array();
+  for (CorePart& part : gathering.parts)
+    if (!part.shards.empty()) json.raw(part.shards);
+  json.end_array();
+  write_streams(json, gathering);
+  json.end_object();
+  connection->answer(wire::StatText{gathering.request.request_id, json.text()});
+}
+
+/// Asks one core, or, when it was the last to be asked, brings everything back.
+class Ask final : public Errand {
+ public:
+  explicit Ask(std::shared_ptr<Gathering> gathering) : gathering_(std::move(gathering)) {}
+  void run(Core& core) override {
+    if (complete_) return answer(core, *gathering_);
+    fill_part(core, *gathering_);
+    if (gathering_->left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    auto back = std::make_unique<Ask>(gathering_);
+    back->complete_ = true;
+    core.server().post(gathering_->asking_core, std::move(back));
+  }
+
+ private:
+  std::shared_ptr<Gathering> gathering_;
+  bool complete_ = false;
+};
+
+}  // namespace
+
+void gather_stat(Core& core, std::uint64_t connection_id, const wire::Stat& request) {
+  auto gathering = std::make_shared<Gathering>();
+  gathering->asking_core = core.number();
+  gathering->connection_id = connection_id;
+  gathering->request = request;
+  gathering->parts.resize(core.server().core_count());
+  gathering->left = core.server().core_count();
+  for (std::uint32_t each = 0; each < core.server().core_count(); each++)
+    core.server().post(each, std::make_unique<Ask>(gathering));
+}
+
+}  // namespace millrace

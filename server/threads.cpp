@@ -1,0 +1,74 @@
+#include "server/threads.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <latch>
+#include <thread>
+#include <vector>
+
+#include "reactor/placement.hpp"
+#include "reactor/uring_kernel.hpp"
+
+namespace millrace {
+
+/// Where the threads meet: none of them serves before all have a kernel.
+class ServerThreads::Rendezvous {
+ public:
+  explicit Rendezvous(std::uint32_t count) : complaints_(count), ready_(count) {}
+
+  /// Every thread, once; false when one of them has a complaint.
+  bool arrive(std::uint32_t number, std::string complaint) {
+    complaints_[number] = std::move(complaint);
+    ready_.arrive_and_wait();
+    return first_complaint().empty();
+  }
+  std::string first_complaint() const {
+    for (const std::string& complaint : complaints_)
+      if (!complaint.empty()) return complaint;
+    return {};
+  }
+
+ private:
+  std::vector<std::string> complaints_;
+  std::latch ready_;
+};
+
+std::uint32_t ServerThreads::count(const ServerConfig& config) {
+  if (!config.cores.empty()) return static_cast<std::uint32_t>(config.cores.size());
+  auto cpus = static_cast<std::uint32_t>(std::max<std::size_t>(allowed_cores().size(), 1));
+  return std::clamp<std::uint32_t>(config.shards, 1, std::min(cpus, server_cores_max));
+}
+
+ServerThreads::ServerThreads(const ServerConfig& config, ServerEnvironment environment)
+    : config_(config), server_(config, count(config), environment) {}
+
+ServerThreads::~ServerThreads() = default;
+
+void ServerThreads::run_core(std::uint32_t number, Rendezvous& rendezvous) {
+  std::string complaint;
+  if (!config_.cores.empty() && !pin_this_thread(config_.cores[number]))
+    complaint =
+        fmt::format("cannot run on CPU {}: this process may use others only; see --cores", config_.cores[number]);
+  std::unique_ptr<Kernel> kernel;
+  if (complaint.empty()) {
+    auto made = UringKernel::create(UringOptions{}, complaint);
+    if (made) kernel = std::move(*made);
+    else if (complaint.empty()) complaint = fmt::format("io_uring is refused: {}", error_text(made.error()));
+  }
+  if (!rendezvous.arrive(number, complaint)) return;
+  auto core = server_.start_core(number, *kernel);
+  while (!core->ended()) core->reactor().turn(wait_forever);
+}
+
+std::string ServerThreads::run() {
+  Rendezvous rendezvous(server_.core_count());
+  std::vector<std::thread> threads;
+  for (std::uint32_t number = 0; number < server_.core_count(); number++)
+    threads.emplace_back([this, number, &rendezvous] { run_core(number, rendezvous); });
+  for (std::thread& thread : threads) thread.join();
+  std::string complaint = rendezvous.first_complaint();
+  return complaint.empty() ? server_.complaint() : complaint;
+}
+
+}  // namespace millrace
