@@ -1,0 +1,15 @@
+#include "cli/serve.hpp"
+#include "cli/verb.hpp"
+#include "cli/version.hpp"
+
+namespace millrace::cli {
+
+std::vector<std::unique_ptr<Verb>> all_verbs() {
+  std::vector<std::unique_ptr<Verb>> verbs;
+  verbs.push_back(serve_verb());
+  verbs.push_back(version_verb());
+  verbs.push_back(help_verb());
+  return verbs;
+}
+
+}  // namespace millrace::cli
