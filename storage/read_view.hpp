@@ -120,6 +120,7 @@ class ReadView {
   /// first, so that no new read begins there.
   bool pinned_before(SegmentKey key) const;
   /// Runs that are closed and not in the index file yet; the log holds the next segment's close back beyond runs_behind_max.
+  bool writing() const { return writing_; }
   std::size_t runs_behind() const { return runs_.size() - (open_ ? 1 : 0); }
 
   // ---- What readers ask. ----

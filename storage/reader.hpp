@@ -26,11 +26,11 @@
 namespace millrace {
 
 struct ReadRequest {
-  std::optional<StreamId> stream;  // none = all streams, in the order of the log
-  Seek from;                       // for all streams: earliest, latest, time, or from_lsn
-  std::optional<Lsn> from_lsn;     // all streams only; wins over `from`
-  bool follow = false;             // wait at the end for more
-  bool check_bodies = true;        // hash the bodies read from disk, so that damage is found before they are served
+  std::optional<StreamId> stream{};  // none = all streams, in the order of the log
+  Seek from{};                       // for all streams: earliest, latest, time, or from_lsn
+  std::optional<Lsn> from_lsn{};     // all streams only; wins over `from`
+  bool follow = false;               // wait at the end for more
+  bool check_bodies = true;          // hash the bodies read from disk, so that damage is found before they are served
 };
 
 enum class ReadNotice : std::uint8_t {

@@ -88,6 +88,8 @@ std::optional<Result<Reader::Step>> Reader::give_from_tail(MutableBytes target, 
   const auto* entry = tail.seek(cursor.stream, cursor.next);
   if (entry == nullptr) return std::nullopt;
   cursor.forget_source();
+  cursor.scanned = entry->lsn;
+  cursor.last = {};
   return give_chain(entry->lsn, target, chunk);
 }
 
