@@ -23,6 +23,7 @@ void ReadView::begin(const ViewStart& start) {
   start_ = start;
   serving_ = false;
   std::erase_if(closing_, [](const Closing& closing) { return !closing.settled; });
+  unsettled_.clear();
   open_.reset();
   std::erase_if(runs_, [&](const RunPtr& run) {
     return std::none_of(closing_.begin(), closing_.end(), [&](const Closing& closing) { return closing.run == run; });
@@ -95,11 +96,13 @@ void ReadView::durable_moved(Lsn durable) {
 
 void ReadView::segment_closed(std::unique_ptr<StateCapture> capture) {
   MR_ASSERT(open_ != nullptr);
+  unsettled_.push_back({open_->segment().key, open_readable_});
   if (options_.write_index) closing_.push_back({open_, std::move(capture), Day{}, false});
   open_.reset();
 }
 
 void ReadView::segment_settled(SegmentKey segment) {
+  std::erase_if(unsettled_, [&](const Unsettled& closed) { return !(segment < closed.key); });
   for (Closing& closing : closing_)
     if (closing.run && !(segment < closing.run->segment().key)) closing.settled = true;
   start_writing();
@@ -154,6 +157,13 @@ IndexStats ReadView::index_stats() const { return index_->stats(); }
 void ReadView::wake() {
   ++moves_;
   moved_.notify();
+}
+
+std::uint64_t ReadView::readable_of(SegmentKey key) const {
+  if (open_ != nullptr && open_->segment().key == key) return open_readable_;
+  for (const Unsettled& closed : unsettled_)
+    if (closed.key == key) return closed.readable;
+  return UINT64_MAX;
 }
 
 // ---- Runs.

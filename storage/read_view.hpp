@@ -132,10 +132,8 @@ class ReadView {
   Lsn appended_end() const { return appended_; }
   Day finished() const { return finished_; }
   SegmentKey first_kept() const { return first_kept_; }
-  /// True for the segment that takes appends.
-  bool is_open(SegmentKey key) const { return open_ != nullptr && open_->segment().key == key; }
-  /// How far the open segment's file can be read.
-  std::uint64_t open_readable() const { return open_readable_; }
+  /// How far a segment's file can be read: all of it once it has settled, else what was written of it durably.
+  std::uint64_t readable_of(SegmentKey key) const;
   TailCache& tail() { return tail_; }
   Index& index() { return *index_; }
   const std::vector<LostLsns>& losses() const { return losses_; }
@@ -209,6 +207,11 @@ class ReadView {
   Day finished_{};
   SegmentKey first_kept_{};
   std::uint64_t open_readable_ = 0;
+  struct Unsettled {
+    SegmentKey key{};
+    std::uint64_t readable = 0;
+  };
+  std::vector<Unsettled> unsettled_;  // closed ones whose last bytes are in flight
   std::vector<LostLsns> losses_;
   std::vector<std::unique_ptr<ReadBuffer>> buffers_;
   Signal buffer_free_;

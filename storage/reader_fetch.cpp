@@ -22,8 +22,7 @@ std::uint64_t end_of(const RunEntry& entry) { return begin_of(entry) + span_of(e
 std::size_t Reader::mergeable(std::size_t space) const {
   const Cursor& cursor = *cursor_;
   const auto entries = std::span(cursor.entries).subspan(cursor.entry);
-  std::uint64_t readable = UINT64_MAX;
-  if (view_.is_open(cursor.segment)) readable = view_.open_readable();
+  const std::uint64_t readable = view_.readable_of(cursor.segment);
   const std::uint64_t begin = align_down(begin_of(entries[0]), block_bytes);
   std::size_t count = 0;
   std::size_t bytes = 0;
@@ -125,7 +124,7 @@ Task<Reader::Step> Reader::fetch_large(MutableBytes target, ReadChunk& chunk) {
   Cursor& cursor = *cursor_;
   const RunEntry entry = cursor.entries[cursor.entry];
   const SegmentKey segment = cursor.segment;
-  if (view_.is_open(segment) && end_of(entry) > view_.open_readable()) co_return Step::waits;
+  if (end_of(entry) > view_.readable_of(segment)) co_return Step::waits;
   auto leasing = view_.lease_buffer();
   auto lease = co_await leasing;
   if (!lease) co_return fail(lease.error());

@@ -254,8 +254,9 @@ Task<std::optional<Reader::SegmentFront>> Reader::next_segment(SegmentKey segmen
 Task<Reader::Step> Reader::scan_groups(MutableBytes target, ReadChunk& chunk) {
   Cursor& cursor = *cursor_;
   const SegmentKey segment = cursor.segment;
-  const bool open = view_.is_open(segment);
-  const std::uint64_t end = open ? view_.open_readable() : cursor.segment_end;
+  const std::uint64_t readable = view_.readable_of(segment);
+  const bool open = readable != UINT64_MAX;
+  const std::uint64_t end = std::min(readable, cursor.segment_end);
   if (cursor.position >= end) co_return leave_segment(chunk, open);
   auto opening = open_segment(segment);
   auto opened = co_await opening;

@@ -166,6 +166,7 @@ Task<> MiniLog::roll(bool new_day) {
   if (!flushed) co_return fail(flushed.error());
   const Day day = segment_.day;
   view_->segment_closed(std::make_unique<LogRowCapture>(Lsn{batches_.size() + 1}));
+  view_->segment_settled(segment_);
   if (new_day) {
     view_->day_finished(day);
     segment_ = {day.next(), 0};
