@@ -18,9 +18,9 @@ constexpr int live_attempts_max =
 }  // namespace
 
 std::string_view damage_name(DamageKind kind) {
-  static constexpr std::array<std::string_view, 13> names{
-      "node_meta", "missing", "unreadable", "segment_header", "link",   "lost_batches", "lost_records",
-      "body",      "order",   "index_unit", "index_entry",    "finish", "seal"};
+  static constexpr std::array<std::string_view, 14> names{
+      "node_meta",   "missing", "unreadable", "segment_header", "link",        "lost_batches", "lost_records",
+      "stray_bytes", "body",    "order",      "index_unit",     "index_entry", "finish",       "seal"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -66,6 +66,10 @@ Task<std::optional<std::vector<std::byte>>> VerifyWalk::read_front(std::string p
   auto file = co_await opening;
   if (!file && file.error() == Error::not_found) co_return std::optional<std::vector<std::byte>>{};
   if (!file) co_return fail(file.error());
+  auto asking = file->status();
+  auto status = co_await asking;
+  if (!status) co_return fail(status.error());
+  bytes = std::min(bytes, status->size);
   AlignedMemory memory(align_up(bytes, block_bytes));
   auto reading = file->read(0, memory.bytes());
   auto read = co_await reading;
@@ -312,7 +316,14 @@ Task<> VerifyWalk::walk_segment(std::size_t number, LogCheck& log) {
       if (!listed) co_return fail(listed.error());
       continue;
     }
+    std::uint64_t told = report_.damages;
     judge(segment, *verdict, open);
+    if (verdict->damaged && found.empty() && report_.damages == told)
+      found.push_back({.kind = DamageKind::stray_bytes,
+                       .file = relative(path),
+                       .begin = verdict->prefix_end,
+                       .end = verdict->content_end,
+                       .what = "the group that begins here does not verify, though each of its batches does"});
     for (Damage& damage : found) tell(std::move(damage));
     last_verdict_ = *verdict;
     if (open && !day_finished_) co_return {};

@@ -27,6 +27,7 @@ enum class DamageKind : std::uint8_t {
   link,            // a segment is not the successor of the one before
   lost_batches,    // a range of the log does not verify
   lost_records,    // a stream misses offsets
+  stray_bytes,     // a group's batches verify, the bytes around them do not
   body,            // a batch's hashes fit, its structure does not
   order,           // lsn, time, day, offset or id do not continue
   index_unit,      // a unit of a complete index does not verify
