@@ -237,6 +237,24 @@ void SimDisk::release(const InodePtr& inode, std::uint64_t open_file) {
   if (inode->open_count > 0) --inode->open_count;
 }
 
+std::string SimDisk::rot(Random& random) {
+  std::vector<std::pair<std::string, SimInode*>> files;
+  std::uint64_t page = 0;
+  for_each_file([&](const std::string& path, SimInode& inode) {
+    if (inode.file.some_page(0, page)) files.emplace_back(path, &inode);
+  });
+  if (files.empty()) return "";
+  auto& [path, inode] = files[random.below(files.size())];
+  (void)inode->file.some_page(random.next(), page);
+  std::uint64_t number = page * (block_bytes / sector_bytes) + random.below(block_bytes / sector_bytes);
+  if (number * sector_bytes >= inode->file.size()) number = page * (block_bytes / sector_bytes);
+  Sector bytes = inode->file.sector(number, false);
+  for (std::uint64_t flips = 1 + random.below(8); flips > 0; --flips)
+    bytes[random.below(sector_bytes)] ^= static_cast<std::byte>(1U << random.below(8));
+  inode->file.damage(number, bytes);
+  return path + " at " + std::to_string(number * sector_bytes);
+}
+
 DirectoryImage SimDisk::image(bool below_damage) const {
   DirectoryImage image;
   visit("", *root_, [&](const std::string& path, SimInode& inode) {

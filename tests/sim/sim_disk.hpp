@@ -68,6 +68,9 @@ class SimDisk {
   /// A process ended: its locks and unlinked files go.
   void release(const InodePtr& inode, std::uint64_t open_file);
 
+  /// Flips some bits of one sector that holds something; says where, or nothing when there is none.
+  std::string rot(Random& random);
+
   /// What a process would read now.
   DirectoryImage image(bool below_damage = false) const;
   /// Replaces everything with this image, durable: a test's golden directory.

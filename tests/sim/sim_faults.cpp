@@ -106,6 +106,13 @@ std::uint64_t split_seed(std::uint64_t seed, std::string_view name, std::uint64_
   return hash64(bytes_of(name), hash64(as_bytes(&number, sizeof number), seed));
 }
 
+std::uint64_t split_mix(std::uint64_t word) {
+  word += 0x9e3779b97f4a7c15;
+  word = (word ^ (word >> 30)) * 0xbf58476d1ce4e5b9;
+  word = (word ^ (word >> 27)) * 0x94d049bb133111eb;
+  return word ^ (word >> 31);
+}
+
 FaultInjector::FaultInjector(std::uint64_t seed, const FaultPlan& plan) : plan_(plan) {
   for (const Row& row : rows) {
     decisions_.emplace_back(split_seed(seed, row.name, 1));
@@ -129,10 +136,11 @@ bool FaultInjector::inject(FaultClass fault, Nanos now, std::string_view node) {
   return true;
 }
 
-bool FaultInjector::media_damaged() const {
+std::uint64_t FaultInjector::media_faults() const {
+  std::uint64_t sum = 0;
   for (const Row& row : rows)
-    if (damages_media(row.fault) && count(row.fault) > 0) return true;
-  return false;
+    if (damages_media(row.fault)) sum += count(row.fault);
+  return sum;
 }
 
 std::string_view cut_profile_name(CutProfile profile) {

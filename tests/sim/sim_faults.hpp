@@ -109,8 +109,9 @@ class FaultInjector {
 
   std::uint64_t count(FaultClass fault) const { return counts_[static_cast<std::size_t>(fault)]; }
   std::uint64_t total() const { return last_number_; }
-  /// True when any fault that damages media has struck.
-  bool media_damaged() const;
+  /// How many faults that damage media have struck.
+  std::uint64_t media_faults() const;
+  bool media_damaged() const { return media_faults() > 0; }
   /// The first `events_max` events.
   const std::vector<FaultEvent>& events() const { return events_; }
   static constexpr std::size_t events_max = 100'000;
@@ -128,6 +129,9 @@ class FaultInjector {
 
 /// One seed, split by name and number: a draw more in one stream shifts no other.
 std::uint64_t split_seed(std::uint64_t seed, std::string_view name, std::uint64_t number = 0);
+
+/// One step of splitmix64: a good hash of one word.
+std::uint64_t split_mix(std::uint64_t word);
 
 std::string_view cut_profile_name(CutProfile profile);
 

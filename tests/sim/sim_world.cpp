@@ -32,8 +32,10 @@ SimWorld::~SimWorld() {
 Nanos SimWorld::wall_now(const SimNode& node) const {
   if (node.frozen_at >= 0) return node.frozen_at;
   Nanos drift = static_cast<Nanos>((now_ - node.drift_since) / 1'000'000 * node.drift_ppm);
-  return true_wall_at_zero + now_ + node.wall_offset + drift;
+  return true_wall() + node.wall_offset + drift;
 }
+
+Nanos SimWorld::true_wall() const { return true_wall_at_zero + now_; }
 
 SimNode& SimWorld::add_node(const std::string& name) {
   std::uint64_t number = nodes_.size() + 1;
@@ -106,6 +108,11 @@ void SimWorld::pause(SimProcess& process, Nanos duration) {
   process.paused_until_ = std::max(process.paused_until_, now_ + duration);
   say("%s: process %llu pauses for %.3f s", process.node_.name.c_str(),
       static_cast<unsigned long long>(process.number_), static_cast<double>(duration) / 1e9);
+}
+
+void SimWorld::resume(SimProcess& process) {
+  process.paused_until_ = 0;
+  for (std::size_t shard = 0; shard < process.shards_.size(); ++shard) schedule_turn(process, shard, now_);
 }
 
 void SimWorld::jump_wall(SimNode& node, Nanos by) {

@@ -72,6 +72,8 @@ class SimWorld {
 
   Nanos now() const { return now_; }
   Nanos wall_now(const SimNode& node) const;
+  /// What a perfect wall clock shows.
+  Nanos true_wall() const;
   std::uint64_t seed() const { return seed_; }
   FaultInjector& faults() { return faults_; }
   SimNetwork& network() { return network_; }
@@ -89,6 +91,8 @@ class SimWorld {
   void power_cut(SimNode& node, CutProfile profile);
   /// SIGSTOP: the process does not run; the world goes on.
   void pause(SimProcess& process, Nanos duration);
+  /// Ends a pause.
+  void resume(SimProcess& process);
   void jump_wall(SimNode& node, Nanos by);
 
   /// What a cheap event calls: `object` must live as long as the world.
