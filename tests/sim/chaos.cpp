@@ -47,9 +47,22 @@ void Chaos::tick() {
 
 void Chaos::start_later(ChaosTarget& target, Nanos delay) {
   target.starting = true;
-  world_.after(delay, [&target] {
+  // Now and then the next crash hits the recovery from this one.
+  bool again = random_.below(4) == 0;
+  bool by_power = random_.below(2) == 0;
+  auto profile = static_cast<CutProfile>(random_.below(cut_profiles));
+  auto moment = static_cast<Nanos>(random_.below(20'000'000));
+  world_.after(delay, [this, &target, again, by_power, profile, moment] {
     target.starting = false;
     target.process = &target.start();
+    FaultClass fault = by_power && target.power_cuts ? FaultClass::power_cut : FaultClass::kill;
+    if (!again || !running_ || world_.faults().plan()[fault] == 0 || !world_.inject(fault, *target.node)) return;
+    world_.after(moment, [this, &target, process = target.process, fault, profile] {
+      if (!process->running()) return;
+      ++crashes_;
+      if (fault == FaultClass::power_cut) world_.power_cut(*target.node, profile);
+      else world_.kill(*process);
+    });
   });
 }
 

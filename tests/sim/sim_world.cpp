@@ -180,6 +180,7 @@ void SimWorld::call_turn(void* object, std::uint64_t shard, std::uint64_t genera
 }
 
 void SimWorld::run_turn(SimProcess& process, std::size_t shard) {
+  if (process.program_->shard_finished(shard)) return;
   ++turns;
   Reactor& reactor = *process.program_->reactors()[shard];
   reactor.turn(wait_never);
@@ -188,6 +189,7 @@ void SimWorld::run_turn(SimProcess& process, std::size_t shard) {
     end(process, EndReason::finished);
     return;
   }
+  if (process.program_->shard_finished(shard)) return;
   auto& state = process.shards_[shard];
   Nanos soon = now_ + static_cast<Nanos>(turn_cost_min + turn_random_.below(turn_cost_spread));
   if (reactor.has_ready() || process.kernels_[shard]->has_work()) {

@@ -35,6 +35,8 @@ class SimProgram {
   virtual std::span<Reactor* const> reactors() = 0;
   /// True when the program has ended by itself.
   virtual bool finished() const { return false; }
+  /// True when one of its threads has: that reactor gets no more turns.
+  virtual bool shard_finished(std::size_t) const { return false; }
 };
 using ProgramFactory = std::function<std::unique_ptr<SimProgram>(std::span<Kernel* const> kernels)>;
 

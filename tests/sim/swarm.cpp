@@ -1,0 +1,269 @@
+#include "tests/sim/swarm.hpp"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "tests/sim/chaos.hpp"
+
+namespace millrace::sim {
+
+namespace {
+
+constexpr Nanos second = 1'000'000'000;
+constexpr Nanos settle_within = 120 * second;  // of calm, until every append has an answer
+constexpr Nanos serve_within = 60 * second;    // of calm, until the server serves
+constexpr Nanos stop_within = 30 * second;
+
+SwarmMode draw_mode(Random& random) {
+  std::uint64_t draw = random.below(20);
+  if (draw == 0) return SwarmMode::quiet;
+  if (draw <= 6) return SwarmMode::crash;
+  return draw <= 15 ? SwarmMode::errors : SwarmMode::damage;
+}
+
+FaultPlan draw_plan(Random& random, SwarmMode mode) {
+  FaultPlan drawn = FaultPlan::draw(random, mode == SwarmMode::damage);
+  if (mode == SwarmMode::errors || mode == SwarmMode::damage) return drawn;
+  FaultPlan plan;
+  if (mode == SwarmMode::quiet) return plan;
+  for (FaultClass fault : {FaultClass::reordered, FaultClass::small_pieces, FaultClass::network_delay, FaultClass::pause})
+    plan[fault] = drawn[fault];
+  plan[FaultClass::kill] = 100'000 + static_cast<std::uint32_t>(random.below(400'000));
+  plan[FaultClass::power_cut] = 100'000 + static_cast<std::uint32_t>(random.below(400'000));
+  return plan;
+}
+
+/// After damage to media these may be the damage's doing and not the server's: they are counted, not condemned. What is
+/// served must still be what somebody sent, once, and in order.
+bool excused_by_damage(const std::string& violation) {
+  for (const char* promise : {"P01", "P04", "P06", "P18", "P24"})
+    if (violation.starts_with(promise)) return true;
+  return false;
+}
+
+class SeedRun {
+ public:
+  SeedRun(std::uint64_t seed, const SwarmOptions& options, const ServerFactory& factory)
+      : factory_(factory), random_(split_seed(seed, "swarm")), world_(seed, {}), chaos_(world_) {
+    result_.seed = seed;
+    SwarmMode drawn = draw_mode(random_);
+    result_.mode = options.mode.value_or(drawn);
+    Random plan_random(split_seed(seed, "workload"));
+    plan_ = WorkloadPlan::draw(plan_random);
+    Random fault_random(split_seed(seed, "fault plan"));
+    FaultPlan faults = draw_plan(fault_random, result_.mode);
+    for (FaultClass fault : options.without) faults[fault] = 0;
+    world_.faults().set_plan(faults);
+    for (const auto& [first, last] : options.suppressed) world_.faults().suppress(first, last);
+    result_.workload = plan_.describe();
+    result_.faults = faults.describe();
+    if (options.trace) world_.trace = [](const std::string& line) { std::printf("%s\n", line.c_str()); };
+  }
+
+  SeedResult run() {
+    start();
+    world_.run_for(plan_.length);
+    calm();
+    if (!stuck_) read_back();
+    if (!stuck_) stop_and_check();
+    judge();
+    return std::move(result_);
+  }
+
+ private:
+  void start();
+  void calm();
+  void read_back();
+  void stop_and_check();
+  void judge();
+  void stuck(const std::string& what);
+  bool wait_serving(const char* what);
+  void note_self_end(ChaosTarget& target);
+  ServerProgram& server() { return static_cast<ServerProgram&>(server_target_->process->program()); }
+  SimProcess& start_server();
+
+  const ServerFactory& factory_;
+  Random random_;
+  SimWorld world_;
+  Chaos chaos_;
+  SeedResult result_;
+  WorkloadPlan plan_;
+  HistoryRecorder recorder_;
+  Ledger ledger_;
+  std::unique_ptr<WorkloadShared> shared_;
+  SimNode* server_node_ = nullptr;
+  SimNode* reader_node_ = nullptr;
+  ChaosTarget* server_target_ = nullptr;
+  std::vector<ChaosTarget*> client_targets_;
+  ServerNotes notes_;
+  bool stuck_ = false;
+};
+
+SimProcess& SeedRun::start_server() {
+  return world_.start(*server_node_, plan_.shards, [this](std::span<Kernel* const> kernels) { return factory_(kernels, plan_, notes_); });
+}
+
+void SeedRun::start() {
+  server_node_ = &world_.add_node("server");
+  server_node_->wall_offset = plan_.wall_offset;
+  server_node_->disk.capacity_bytes = std::uint64_t{2} * GiB;
+  shared_ = std::make_unique<WorkloadShared>(
+      WorkloadShared{world_, plan_, recorder_, ledger_, server_node_->host, true, {}, 0, 0, 0});
+  notes_.say = [this](const std::string& line) { world_.say("server: %s", line.c_str()); };
+  chaos_.on_self_ended = [this](ChaosTarget& target) { note_self_end(target); };
+  server_target_ = &chaos_.add({server_node_, [this]() -> SimProcess& { return start_server(); }});
+  for (std::uint32_t i = 0; i < plan_.clients; ++i) {
+    SimNode& node = world_.add_node("client-" + std::to_string(i));
+    node.faulty_disk = false;
+    ChaosTarget target{&node, [this, &node]() -> SimProcess& {
+                         return world_.start(node, 1, [this](std::span<Kernel* const> kernels) {
+                           return std::make_unique<ClientProgram>(kernels, *shared_, random_.next());
+                         });
+                       }};
+    target.disk = false;
+    client_targets_.push_back(&chaos_.add(std::move(target)));
+  }
+  reader_node_ = &world_.add_node("reader");
+  reader_node_->faulty_disk = false;
+  chaos_.run();
+}
+
+void SeedRun::note_self_end(ChaosTarget& target) {
+  if (&target != server_target_) return;
+  ++result_.counts["server_ended_itself"];
+  world_.say("server: ended by itself: %s", notes_.complaint.c_str());
+  if (result_.mode == SwarmMode::crash || result_.mode == SwarmMode::quiet)
+    result_.violations.push_back("P17 server: refused a legal crash: " + notes_.complaint);
+}
+
+void SeedRun::stuck(const std::string& what) {
+  stuck_ = true;
+  result_.violations.push_back("stuck: " + what + (world_.livelock().empty() ? "" : "; livelock: " + world_.livelock()));
+}
+
+bool SeedRun::wait_serving(const char* what) {
+  bool serves = world_.run_until([&] { return server_target_->process->running() && server().serving(); }, serve_within);
+  if (!serves) stuck(std::string(what) + ": the server does not serve");
+  return serves;
+}
+
+void SeedRun::calm() {
+  chaos_.stop();
+  world_.faults().set_calm(true);
+  server_node_->disk.for_each_file([](const std::string&, SimInode& inode) { inode.writes_fail = false; });
+  server_node_->wall_offset = plan_.wall_offset;
+  server_node_->drift_ppm = 0;
+  // A log that closed itself waits for a person: the restart is what the person does.
+  if (random_.below(2) == 0 || result_.mode != SwarmMode::crash) world_.kill(*server_target_->process);
+  world_.run_for(5 * second);
+  if (!wait_serving("after the faults")) return;
+  std::uint64_t before = recorder_.acknowledged();
+  if (!world_.run_until([&] { return recorder_.acknowledged() > before; }, settle_within))
+    return stuck("no append is acknowledged after the faults");
+  shared_->appending = false;
+  bool settled = world_.run_until(
+      [&] {
+        return std::all_of(client_targets_.begin(), client_targets_.end(), [](ChaosTarget* target) {
+          return target->process->running() && static_cast<ClientProgram&>(target->process->program()).settled();
+        });
+      },
+      settle_within);
+  if (!settled) stuck("appends have no answer after the faults");
+}
+
+void SeedRun::read_back() {
+  // The last look is at what a crash leaves, half of the time.
+  if (random_.below(2) == 0) {
+    ++result_.counts["crashes"];
+    world_.power_cut(*server_node_, static_cast<CutProfile>(random_.below(cut_profiles)));
+    world_.run_for(5 * second);
+    if (!wait_serving("after the last power cut")) return;
+  }
+  std::vector<ReaderProgram::Outcome> outcomes;
+  SimProcess& reading = world_.start(*reader_node_, 1, [&](std::span<Kernel* const> kernels) {
+    return std::make_unique<ReaderProgram>(kernels, *shared_, outcomes);
+  });
+  if (!world_.run_until([&] { return !reading.running(); }, settle_within)) {
+    world_.kill(reading);
+    return stuck("the streams cannot be read to their end");
+  }
+  for (std::uint32_t stream = 0; stream < plan_.streams; ++stream) {
+    const auto& outcome = outcomes[stream];
+    std::string name = shared_->stream_name(stream);
+    if (!outcome.error.empty() && outcome.error != "unknown_stream")
+      result_.violations.push_back("P01 " + name + ": reading ended with " + outcome.error);
+    auto broken = ledger_.judge(name, outcome.first, outcome.next, world_.faults().media_damaged());
+    result_.violations.insert(result_.violations.end(), broken.begin(), broken.end());
+    result_.counts["records_read_back"] += outcome.records;
+  }
+  recorder_.history().reads_complete = true;
+}
+
+void SeedRun::stop_and_check() {
+  for (ChaosTarget* client : client_targets_) world_.kill(*client->process);
+  server().stop();
+  SimProcess& stopping = *server_target_->process;
+  chaos_.on_self_ended = nullptr;
+  if (!world_.run_until([&] { return !stopping.running(); }, stop_within)) return stuck("the server does not stop");
+  checker::Image image;
+  DirectoryImage whole = server_node_->disk.image();
+  std::string prefix = std::string(server_data_path) + "/";
+  for (const auto& [path, bytes] : whole)
+    if (path.starts_with(prefix) && !path.ends_with("/")) image.emplace(path.substr(prefix.size()), bytes);
+  checker::History& history = recorder_.history();
+  history.damage_injected = world_.faults().media_damaged();
+  history.retention_ran = plan_.retain_days != 0 || plan_.retain_bytes != 0;
+  checker::Options options;
+  options.damage_expected = history.damage_injected;
+  options.first_days_dropped = history.retention_ran;
+  checker::Report report = checker::check(image, history, options);
+  for (const auto& violation : report.violations)
+    result_.violations.push_back(violation.promise + " " + violation.where + ": " + violation.what);
+  result_.counts["batches_checked"] += report.batches;
+  result_.counts["lost_acknowledged_reported"] += report.lost_acknowledged_reported;
+  result_.counts["lost_acknowledged_silent"] += report.lost_acknowledged_silent;
+  result_.counts["groups"] += checker::parse(image, options).groups;
+}
+
+void SeedRun::judge() {
+  auto& all = result_.violations;
+  all.insert(all.end(), shared_->violations.begin(), shared_->violations.end());
+  if (world_.faults().media_damaged()) {
+    auto excused = std::stable_partition(all.begin(), all.end(), [](const auto& text) { return !excused_by_damage(text); });
+    result_.counts["excused_by_damage"] += static_cast<std::uint64_t>(all.end() - excused);
+    all.erase(excused, all.end());
+  }
+  bool wrong = std::any_of(all.begin(), all.end(), [](const std::string& text) { return !text.starts_with("stuck"); });
+  result_.verdict = wrong ? SeedVerdict::wrong : stuck_ ? SeedVerdict::stuck : SeedVerdict::passed;
+  result_.trace_hash = world_.trace_hash();
+  result_.events = world_.events();
+  result_.simulated = world_.now();
+  auto& counts = result_.counts;
+  counts["crashes"] += chaos_.crashes();
+  counts["power_cuts"] += server_node_->power_cuts;
+  counts["operations"] += world_.operations;
+  counts["records_appended"] += ledger_.records_appended();
+  counts["records_acknowledged"] += ledger_.records_acknowledged();
+  counts["records_seen"] += ledger_.records_seen();
+  counts["batches_acknowledged"] += recorder_.acknowledged();
+  counts["producer_failures"] += shared_->producer_failures;
+  for (const auto& [verdict, times] : notes_.verdicts) counts["verdict." + verdict] += times;
+  for (std::size_t fault = 0; fault < fault_classes; ++fault)
+    if (auto struck = world_.faults().count(static_cast<FaultClass>(fault)))
+      counts["fault." + std::string(fault_name(static_cast<FaultClass>(fault)))] += struck;
+  for (const auto& [key, times] : world_.outcomes)
+    if (key.second != 0) counts["errno." + std::to_string(static_cast<int>(key.first)) + "." + std::to_string(key.second)] += times;
+}
+
+}  // namespace
+
+std::string_view mode_name(SwarmMode mode) {
+  constexpr std::array<std::string_view, 4> names{"quiet", "crash", "errors", "damage"};
+  return names[static_cast<std::size_t>(mode)];
+}
+
+SeedResult run_seed(std::uint64_t seed, const SwarmOptions& options, const ServerFactory& factory) {
+  return SeedRun(seed, options, factory).run();
+}
+
+}  // namespace millrace::sim

@@ -1,0 +1,39 @@
+#include "tests/sim/workload.hpp"
+
+namespace millrace::sim {
+
+WorkloadPlan WorkloadPlan::draw(Random& random) {
+  WorkloadPlan plan;
+  auto between = [&](std::uint64_t least, std::uint64_t most) {
+    return static_cast<std::uint32_t>(least + random.below(most - least + 1));
+  };
+  plan.shards = random.below(3) == 0 ? between(2, 3) : 1;
+  plan.clients = between(1, 3);
+  plan.streams = random.below(4) == 0 ? between(5, 40) : between(1, 4);
+  plan.producers_per_client = between(1, 4);
+  plan.consumers_per_client = between(0, 2);
+  plan.batch_bytes = std::uint32_t{512} << random.below(9);  // 512 B .. 128 KiB
+  plan.batch_records = random.below(3) == 0 ? 1 : between(1, 256);
+  plan.record_bytes_max = between(1, std::min<std::uint64_t>(plan.batch_bytes - Ledger::record_bytes_min, 16 * KiB));
+  plan.in_flight = between(1, 16);
+  plan.batches_queued = between(1, 8);
+  plan.linger = random.below(2) == 0 ? 0 : static_cast<Nanos>(random.below(5'000'000));
+  plan.pace = static_cast<Nanos>(std::uint64_t{200'000} << random.below(9));  // 0.2 ms .. 51 ms
+  plan.burst = between(1, 32);
+  // A third of the seeds passes midnight, some of them in a zone of their own.
+  constexpr Nanos to_midnight = 57'600'000'000'000;  // from the world's 08:00
+  bool midnight = random.below(3) == 0;
+  Nanos before = static_cast<Nanos>(random.below(static_cast<std::uint64_t>(plan.length)));
+  if (midnight) plan.wall_offset = to_midnight - before;
+  return plan;
+}
+
+std::string WorkloadPlan::describe() const {
+  auto item = [](const char* name, auto value) { return std::string(name) + "=" + std::to_string(value) + " "; };
+  return item("shards", shards) + item("clients", clients) + item("streams", streams) + item("producers", producers_per_client) +
+         item("consumers", consumers_per_client) + item("batch_bytes", batch_bytes) + item("batch_records", batch_records) +
+         item("record_bytes", record_bytes_max) + item("in_flight", in_flight) + item("linger_us", linger / 1000) +
+         item("pace_us", pace / 1000) + item("burst", burst) + item("midnight", wall_offset != 0 ? 1 : 0);
+}
+
+}  // namespace millrace::sim
