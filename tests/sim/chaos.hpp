@@ -14,10 +14,10 @@ namespace millrace::sim {
 struct ChaosTarget {
   SimNode* node = nullptr;
   std::function<SimProcess&()> start;
-  bool power_cuts = true;        // else only kills
-  bool disk = true;              // full disks and rotting bits strike here
+  bool power_cuts = true;         // else only kills
+  bool disk = true;               // full disks and rotting bits strike here
   SimProcess* process = nullptr;  // the last one started
-  bool starting = false;         // a start is due
+  bool starting = false;          // a start is due
 };
 
 class Chaos {

@@ -60,7 +60,8 @@ class ClientProgram::Producing final : public ProducerListener, public BatchRing
   void producer_failed(Error, std::uint64_t) override { line_.driver.poke(); }
   void producer_result(const BatchResult& result) override {
     answered_ = result.first_ticket + result.records;
-    if (!result.error) program_.shared_.ledger.acknowledged(life_, result.first_ticket, result.records, result.first_offset.value);
+    if (!result.error)
+      program_.shared_.ledger.acknowledged(life_, result.first_ticket, result.records, result.first_offset.value);
   }
 
  private:
@@ -104,7 +105,9 @@ class ClientProgram::Producing final : public ProducerListener, public BatchRing
     }
   }
 
-  Nanos pause() { return 1 + static_cast<Nanos>(random_.below(static_cast<std::uint64_t>(2 * program_.shared_.plan.pace))); }
+  Nanos pause() {
+    return 1 + static_cast<Nanos>(random_.below(static_cast<std::uint64_t>(2 * program_.shared_.plan.pace)));
+  }
 
   ClientProgram& program_;
   Line& line_;
@@ -133,8 +136,8 @@ class Cursor final : public ConsumerListener {
         shared_.recorder.lost(stream_id_of(stream_), event.first, event.next);
         shared_.ledger.told_lost(stream_, event.first, event.next);
         if (!shared_.world.faults().media_damaged())
-          shared_.violation("P17 " + stream_ + ": data loss [" + std::to_string(event.first) + ", " + std::to_string(event.next) +
-                            ") without any damage");
+          shared_.violation("P17 " + stream_ + ": data loss [" + std::to_string(event.first) + ", " +
+                            std::to_string(event.next) + ") without any damage");
         next_ = std::max(next_, event.next);
         break;
       case ReadEventCore::Kind::day_finished: break;
@@ -172,7 +175,8 @@ class Cursor final : public ConsumerListener {
     bool may_begin_late = !begun_ && (shared_.plan.retain_days != 0 || shared_.plan.retain_bytes != 0);
     if (!begun_) first_ = may_begin_late ? offset : 0;
     if (offset > next_ && !may_begin_late)
-      shared_.violation("P18 " + stream_ + ": a cursor skipped from " + std::to_string(next_) + " to " + std::to_string(offset));
+      shared_.violation("P18 " + stream_ + ": a cursor skipped from " + std::to_string(next_) + " to " +
+                        std::to_string(offset));
     begun_ = true;
     next_ = offset + 1;
     ++records_;
@@ -314,7 +318,8 @@ ReaderProgram::ReaderProgram(std::span<Kernel* const> kernels, WorkloadShared& s
   reactors_.push_back(reactor_.get());
   outcomes.assign(shared.plan.streams, {});
   for (std::uint32_t stream = 0; stream < shared.plan.streams; ++stream) {
-    readings_.push_back(std::make_unique<Reading>(*reactor_, shared, shared.stream_name(stream), outcomes[stream], stream + 1));
+    readings_.push_back(
+        std::make_unique<Reading>(*reactor_, shared, shared.stream_name(stream), outcomes[stream], stream + 1));
     reactor_->spawn(readings_.back()->driver.run());
   }
 }

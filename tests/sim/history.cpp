@@ -71,7 +71,8 @@ void HistoryRecorder::note_answer(std::uint64_t connection, Tap& tap, const Fram
 
 void HistoryRecorder::closed(std::uint64_t connection) { taps_.erase(connection); }
 
-void HistoryRecorder::read(std::uint64_t reader, StreamId stream, const BatchHeader& header, std::uint32_t index, Bytes payload) {
+void HistoryRecorder::read(std::uint64_t reader, StreamId stream, const BatchHeader& header, std::uint32_t index,
+                           Bytes payload) {
   history_.reads.push_back(
       {stream.value, header.first_offset + index, hash64(payload), header.first_id + index, header.day, reader});
 }
@@ -114,7 +115,8 @@ std::vector<std::byte> Ledger::record(std::uint64_t life, std::uint64_t ticket, 
   return record;
 }
 
-void Ledger::acknowledged(std::uint64_t life, std::uint64_t first_ticket, std::uint32_t records, std::uint64_t first_offset) {
+void Ledger::acknowledged(std::uint64_t life, std::uint64_t first_ticket, std::uint32_t records,
+                          std::uint64_t first_offset) {
   lives_[life - 1].acknowledged.push_back({first_ticket, records, first_offset});
   records_acknowledged_ += records;
 }
@@ -123,7 +125,8 @@ std::optional<std::string> Ledger::seen(const std::string& stream, std::uint64_t
   std::string where = stream + " offset " + std::to_string(offset);
   if (payload.size() < record_bytes_min) return "P03 " + where + ": a record nobody appended";
   auto front = load<RecordFront>(payload);
-  if (front.check != check_of(front, payload.subspan(record_bytes_min))) return "P20 " + where + ": damaged bytes were served";
+  if (front.check != check_of(front, payload.subspan(record_bytes_min)))
+    return "P20 " + where + ": damaged bytes were served";
   if (front.life == 0 || front.life > lives_.size() || lives_[front.life - 1].stream != stream ||
       front.ticket >= lives_[front.life - 1].appended)
     return "P03 " + where + ": a record nobody appended here";
@@ -145,7 +148,8 @@ bool Ledger::is_told_lost(const std::string& stream, std::uint64_t offset) const
                      [&](const Loss& loss) { return loss.first <= offset && offset < loss.next; });
 }
 
-std::vector<std::string> Ledger::judge(const std::string& stream, std::uint64_t first, std::uint64_t next, bool damaged) const {
+std::vector<std::string> Ledger::judge(const std::string& stream, std::uint64_t first, std::uint64_t next,
+                                       bool damaged) const {
   std::vector<std::string> broken;
   static const std::map<std::uint64_t, Place> nothing;
   auto found = streams_.find(stream);
@@ -160,8 +164,9 @@ std::vector<std::string> Ledger::judge(const std::string& stream, std::uint64_t 
   for (const auto& [offset, place] : places) {
     auto& expected = next_ticket[place.life];
     if (place.ticket < expected)
-      broken.push_back("P05/P08 " + stream + " offset " + std::to_string(offset) + ": life " + std::to_string(place.life) +
-                       " ticket " + std::to_string(place.ticket) + " again, or after " + std::to_string(expected - 1));
+      broken.push_back("P05/P08 " + stream + " offset " + std::to_string(offset) + ": life " +
+                       std::to_string(place.life) + " ticket " + std::to_string(place.ticket) + " again, or after " +
+                       std::to_string(expected - 1));
     expected = place.ticket + 1;
   }
   for (std::size_t life = 1; life <= lives_.size(); ++life) {
@@ -170,10 +175,11 @@ std::vector<std::string> Ledger::judge(const std::string& stream, std::uint64_t 
       for (std::uint32_t i = 0; i < ack.records; ++i) {
         auto place = places.find(ack.first_offset + i);
         if (place == places.end() && excused(ack.first_offset + i)) continue;
-        if (place != places.end() && place->second.life == life && place->second.ticket == ack.first_ticket + i) continue;
-        broken.push_back("P01 " + stream + " offset " + std::to_string(ack.first_offset + i) + ": acknowledged record " +
-                         std::to_string(ack.first_ticket + i) + " of life " + std::to_string(life) +
-                         (place == places.end() ? " is gone" : " is not what stands there"));
+        if (place != places.end() && place->second.life == life && place->second.ticket == ack.first_ticket + i)
+          continue;
+        broken.push_back("P01 " + stream + " offset " + std::to_string(ack.first_offset + i) +
+                         ": acknowledged record " + std::to_string(ack.first_ticket + i) + " of life " +
+                         std::to_string(life) + (place == places.end() ? " is gone" : " is not what stands there"));
         break;
       }
     }

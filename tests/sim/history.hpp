@@ -72,7 +72,8 @@ class Ledger {
   /// A reader was told that [first, next) of the stream is gone.
   void told_lost(const std::string& stream, std::uint64_t first, std::uint64_t next);
   /// The stream was read from its beginning to its end: judges it. Broken promises, each with its number.
-  std::vector<std::string> judge(const std::string& stream, std::uint64_t first, std::uint64_t next, bool damaged) const;
+  std::vector<std::string> judge(const std::string& stream, std::uint64_t first, std::uint64_t next,
+                                 bool damaged) const;
 
   std::uint64_t records_appended() const;
   std::uint64_t records_acknowledged() const { return records_acknowledged_; }

@@ -51,7 +51,8 @@ bool parse_number(std::string_view text, std::uint64_t& value) {
 bool parse_pair(std::string_view text, std::string_view between, std::uint64_t& first, std::uint64_t& last) {
   std::size_t at = text.find(between);
   if (at == std::string_view::npos) return parse_number(text, first) && parse_number(text, last);
-  return parse_number(text.substr(0, at), first) && parse_number(text.substr(at + between.size()), last) && first <= last;
+  return parse_number(text.substr(0, at), first) && parse_number(text.substr(at + between.size()), last) &&
+         first <= last;
 }
 
 std::optional<SwarmMode> parse_mode(std::string_view text) {
@@ -148,8 +149,8 @@ void print_summary(const Totals& totals, double wall) {
               static_cast<unsigned long long>(totals.wrong), static_cast<unsigned long long>(totals.stuck),
               static_cast<unsigned long long>(totals.crashed), static_cast<unsigned long long>(totals.diverged));
   if (failed == 0 && totals.seeds > 0)
-    std::printf("; no failure in %llu trials means at most %.3f %% at 95 %% confidence", static_cast<unsigned long long>(totals.seeds),
-                300.0 / static_cast<double>(totals.seeds));
+    std::printf("; no failure in %llu trials means at most %.3f %% at 95 %% confidence",
+                static_cast<unsigned long long>(totals.seeds), 300.0 / static_cast<double>(totals.seeds));
   std::printf("\n");
 }
 
@@ -167,7 +168,8 @@ class Worker {
         diverged = run_seed(seed, settings_.options, make_shipped_server).trace_hash != result.trace_hash;
       if (diverged) result.violations.push_back("diverged: the same seed gave another trace");
       if (result.verdict != SeedVerdict::passed || diverged) print_result(result);
-      for (const auto& [name, count] : result.counts) std::fprintf(out_, "C %s %llu\n", name.c_str(), static_cast<unsigned long long>(count));
+      for (const auto& [name, count] : result.counts)
+        std::fprintf(out_, "C %s %llu\n", name.c_str(), static_cast<unsigned long long>(count));
       std::fprintf(out_, "C mode.%s 1\n", std::string(mode_name(result.mode)).c_str());
       std::fprintf(out_, "E %llu %u %lld\n", static_cast<unsigned long long>(seed),
                    diverged ? 3U : static_cast<unsigned>(result.verdict), static_cast<long long>(result.simulated));
@@ -284,9 +286,10 @@ int run_single(const Settings& settings) {
 int main(int count, char** arguments) {
   millrace::sim::Settings settings;
   if (!millrace::sim::parse_arguments(count, arguments, settings)) {
-    std::fprintf(stderr,
-                 "usage: millrace-sim (--seeds A..B [--jobs N] | --seed N [--quiet]) [--mode quiet|crash|errors|damage]\n"
-                 "                    [--without CLASS]… [--suppress A-B]… [--replays PER_MILLE]\n");
+    std::fprintf(
+        stderr,
+        "usage: millrace-sim (--seeds A..B [--jobs N] | --seed N [--quiet]) [--mode quiet|crash|errors|damage]\n"
+        "                    [--without CLASS]… [--suppress A-B]… [--replays PER_MILLE]\n");
     return 64;
   }
   return settings.single ? millrace::sim::run_single(settings) : millrace::sim::run_range(settings);

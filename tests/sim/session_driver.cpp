@@ -5,8 +5,13 @@
 
 namespace millrace::sim {
 
-SessionDriver::SessionDriver(Reactor& reactor, Session& session, Address address, HistoryRecorder& recorder, Users users)
-    : reactor_(reactor), session_(session), address_(std::move(address)), recorder_(recorder), users_(std::move(users)) {
+SessionDriver::SessionDriver(Reactor& reactor, Session& session, Address address, HistoryRecorder& recorder,
+                             Users users)
+    : reactor_(reactor),
+      session_(session),
+      address_(std::move(address)),
+      recorder_(recorder),
+      users_(std::move(users)) {
   timer_.context = this;
   timer_.fire = [](Timer& timer) { static_cast<SessionDriver*>(timer.context)->poke(); };
 }
@@ -114,7 +119,8 @@ void SessionDriver::start_send() {
   std::size_t count = session_.outbox().pieces(pieces);
   for (std::size_t i = 0; i < count && connection.out.size() < send_bytes_max; ++i) {
     std::size_t take = std::min(pieces[i].size(), send_bytes_max - connection.out.size());
-    connection.out.insert(connection.out.end(), pieces[i].begin(), pieces[i].begin() + static_cast<std::ptrdiff_t>(take));
+    connection.out.insert(connection.out.end(), pieces[i].begin(),
+                          pieces[i].begin() + static_cast<std::ptrdiff_t>(take));
   }
   if (connection.out.empty()) return;
   session_.outbox().sent(connection.out.size());

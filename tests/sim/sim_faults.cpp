@@ -74,6 +74,8 @@ bool damages_media(FaultClass fault) {
     case FaultClass::lost_write:
     case FaultClass::misdirected_write:
     case FaultClass::bit_rot:
+    case FaultClass::stale_read:
+    case FaultClass::duplicated_write:
     case FaultClass::lying_flush:
     case FaultClass::read_error_sticky: return true;
     default: return false;

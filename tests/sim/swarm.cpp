@@ -1,6 +1,7 @@
 #include "tests/sim/swarm.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 
 #include "tests/sim/chaos.hpp"
@@ -26,7 +27,8 @@ FaultPlan draw_plan(Random& random, SwarmMode mode) {
   if (mode == SwarmMode::errors || mode == SwarmMode::damage) return drawn;
   FaultPlan plan;
   if (mode == SwarmMode::quiet) return plan;
-  for (FaultClass fault : {FaultClass::reordered, FaultClass::small_pieces, FaultClass::network_delay, FaultClass::pause})
+  for (FaultClass fault :
+       {FaultClass::reordered, FaultClass::small_pieces, FaultClass::network_delay, FaultClass::pause})
     plan[fault] = drawn[fault];
   plan[FaultClass::kill] = 100'000 + static_cast<std::uint32_t>(random.below(400'000));
   plan[FaultClass::power_cut] = 100'000 + static_cast<std::uint32_t>(random.below(400'000));
@@ -50,6 +52,8 @@ class SeedRun {
     result_.mode = options.mode.value_or(drawn);
     Random plan_random(split_seed(seed, "workload"));
     plan_ = WorkloadPlan::draw(plan_random);
+    plan_.shards = options.shards.value_or(plan_.shards);
+    check_directory_ = options.check_directory;
     Random fault_random(split_seed(seed, "fault plan"));
     FaultPlan faults = draw_plan(fault_random, result_.mode);
     for (FaultClass fault : options.without) faults[fault] = 0;
@@ -96,11 +100,13 @@ class SeedRun {
   ChaosTarget* server_target_ = nullptr;
   std::vector<ChaosTarget*> client_targets_;
   ServerNotes notes_;
+  bool check_directory_ = true;
   bool stuck_ = false;
 };
 
 SimProcess& SeedRun::start_server() {
-  return world_.start(*server_node_, plan_.shards, [this](std::span<Kernel* const> kernels) { return factory_(kernels, plan_, notes_); });
+  return world_.start(*server_node_, plan_.shards,
+                      [this](std::span<Kernel* const> kernels) { return factory_(kernels, plan_, notes_); });
 }
 
 void SeedRun::start() {
@@ -138,11 +144,13 @@ void SeedRun::note_self_end(ChaosTarget& target) {
 
 void SeedRun::stuck(const std::string& what) {
   stuck_ = true;
-  result_.violations.push_back("stuck: " + what + (world_.livelock().empty() ? "" : "; livelock: " + world_.livelock()));
+  result_.violations.push_back("stuck: " + what +
+                               (world_.livelock().empty() ? "" : "; livelock: " + world_.livelock()));
 }
 
 bool SeedRun::wait_serving(const char* what) {
-  bool serves = world_.run_until([&] { return server_target_->process->running() && server().serving(); }, serve_within);
+  bool serves =
+      world_.run_until([&] { return server_target_->process->running() && server().serving(); }, serve_within);
   if (!serves) stuck(std::string(what) + ": the server does not serve");
   return serves;
 }
@@ -205,6 +213,7 @@ void SeedRun::stop_and_check() {
   SimProcess& stopping = *server_target_->process;
   chaos_.on_self_ended = nullptr;
   if (!world_.run_until([&] { return !stopping.running(); }, stop_within)) return stuck("the server does not stop");
+  if (!check_directory_) return;
   checker::Image image;
   DirectoryImage whole = server_node_->disk.image();
   std::string prefix = std::string(server_data_path) + "/";
@@ -229,7 +238,8 @@ void SeedRun::judge() {
   auto& all = result_.violations;
   all.insert(all.end(), shared_->violations.begin(), shared_->violations.end());
   if (world_.faults().media_damaged()) {
-    auto excused = std::stable_partition(all.begin(), all.end(), [](const auto& text) { return !excused_by_damage(text); });
+    auto excused =
+        std::stable_partition(all.begin(), all.end(), [](const auto& text) { return !excused_by_damage(text); });
     result_.counts["excused_by_damage"] += static_cast<std::uint64_t>(all.end() - excused);
     all.erase(excused, all.end());
   }
@@ -252,7 +262,8 @@ void SeedRun::judge() {
     if (auto struck = world_.faults().count(static_cast<FaultClass>(fault)))
       counts["fault." + std::string(fault_name(static_cast<FaultClass>(fault)))] += struck;
   for (const auto& [key, times] : world_.outcomes)
-    if (key.second != 0) counts["errno." + std::to_string(static_cast<int>(key.first)) + "." + std::to_string(key.second)] += times;
+    if (key.second != 0)
+      counts["errno." + std::to_string(static_cast<int>(key.first)) + "." + std::to_string(key.second)] += times;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,10 +26,12 @@ std::string_view mode_name(SwarmMode mode);
 enum class SeedVerdict : std::uint8_t { passed, wrong, stuck };
 
 struct SwarmOptions {
-  bool trace = false;                                                // a readable line for every event, on stdout
-  std::vector<std::pair<std::uint64_t, std::uint64_t>> suppressed;   // fault numbers that do not strike
-  std::vector<FaultClass> without;                                   // classes switched off
-  std::optional<SwarmMode> mode;                                     // else drawn
+  bool trace = false;                                               // a readable line for every event, on stdout
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> suppressed;  // fault numbers that do not strike
+  std::vector<FaultClass> without;                                  // classes switched off
+  std::optional<SwarmMode> mode;                                    // else drawn
+  std::optional<std::uint32_t> shards;                              // else drawn
+  bool check_directory = true;  // false: the server under test keeps no format of ours
 };
 
 struct SeedResult {

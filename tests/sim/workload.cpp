@@ -20,6 +20,7 @@ WorkloadPlan WorkloadPlan::draw(Random& random) {
   plan.linger = random.below(2) == 0 ? 0 : static_cast<Nanos>(random.below(5'000'000));
   plan.pace = static_cast<Nanos>(std::uint64_t{200'000} << random.below(9));  // 0.2 ms .. 51 ms
   plan.burst = between(1, 32);
+  plan.pace = std::max(plan.pace, plan.pace_min());
   // A third of the seeds passes midnight, some of them in a zone of their own.
   constexpr Nanos to_midnight = 57'600'000'000'000;  // from the world's 08:00
   bool midnight = random.below(3) == 0;
@@ -28,10 +29,22 @@ WorkloadPlan WorkloadPlan::draw(Random& random) {
   return plan;
 }
 
+/// A seed's worth is what happens to its records, not how many there are: the clients together stay below these rates.
+Nanos WorkloadPlan::pace_min() const {
+  constexpr std::uint64_t records_per_second_max = 2'000;
+  constexpr std::uint64_t bytes_per_second_max = 1 * MiB;
+  std::uint64_t records_per_pace = std::uint64_t{clients} * producers_per_client * (burst + 1) / 2;
+  std::uint64_t bytes_per_pace = records_per_pace * (record_bytes_max / 2 + Ledger::record_bytes_min);
+  constexpr std::uint64_t second = 1'000'000'000;
+  return static_cast<Nanos>(
+      std::max(records_per_pace * second / records_per_second_max, bytes_per_pace * second / bytes_per_second_max));
+}
+
 std::string WorkloadPlan::describe() const {
   auto item = [](const char* name, auto value) { return std::string(name) + "=" + std::to_string(value) + " "; };
-  return item("shards", shards) + item("clients", clients) + item("streams", streams) + item("producers", producers_per_client) +
-         item("consumers", consumers_per_client) + item("batch_bytes", batch_bytes) + item("batch_records", batch_records) +
+  return item("shards", shards) + item("clients", clients) + item("streams", streams) +
+         item("producers", producers_per_client) + item("consumers", consumers_per_client) +
+         item("batch_bytes", batch_bytes) + item("batch_records", batch_records) +
          item("record_bytes", record_bytes_max) + item("in_flight", in_flight) + item("linger_us", linger / 1000) +
          item("pace_us", pace / 1000) + item("burst", burst) + item("midnight", wall_offset != 0 ? 1 : 0);
 }

@@ -27,7 +27,7 @@ struct WorkloadPlan {
   std::uint32_t in_flight = 4;
   std::uint32_t batches_queued = 4;
   Nanos linger = 0;
-  Nanos pace = 1'000'000;  // mean time between a producer's bursts
+  Nanos pace = 1'000'000;   // mean time between a producer's bursts
   std::uint32_t burst = 4;  // records at once, at most
   std::uint64_t segment_bytes = 16 * MiB;
   std::uint32_t retain_days = 0;
@@ -36,6 +36,7 @@ struct WorkloadPlan {
   Nanos length = 20'000'000'000;
 
   static WorkloadPlan draw(Random& random);
+  Nanos pace_min() const;
   std::string describe() const;
 };
 
@@ -45,7 +46,7 @@ inline constexpr std::uint16_t server_port = 7070;
 /// What the servers of a run, one life after the other, say about themselves; outlives them.
 struct ServerNotes {
   std::map<std::string, std::uint64_t> verdicts;  // recovery's words, counted
-  std::string complaint;                          // why the last life ended by itself, for a person; empty = it was asked to
+  std::string complaint;  // why the last life ended by itself, for a person; empty = it was asked to
   std::function<void(const std::string& line)> say;
 };
 
@@ -57,8 +58,8 @@ class ServerProgram : public SimProgram {
   /// True once it accepts connections.
   virtual bool serving() const = 0;
 };
-using ServerFactory = std::function<std::unique_ptr<ServerProgram>(std::span<Kernel* const> kernels, const WorkloadPlan& plan,
-                                                                   ServerNotes& notes)>;
+using ServerFactory = std::function<std::unique_ptr<ServerProgram>(std::span<Kernel* const> kernels,
+                                                                   const WorkloadPlan& plan, ServerNotes& notes)>;
 
 /// The shipped server: server/server.hpp on simulated kernels.
 std::unique_ptr<ServerProgram> make_shipped_server(std::span<Kernel* const> kernels, const WorkloadPlan& plan,
