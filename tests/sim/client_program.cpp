@@ -314,7 +314,7 @@ struct ReaderProgram::Reading {
 };
 
 ReaderProgram::ReaderProgram(std::span<Kernel* const> kernels, WorkloadShared& shared, std::vector<Outcome>& outcomes)
-    : shared_(shared), reactor_(std::make_unique<Reactor>(*kernels[0])) {
+    : reactor_(std::make_unique<Reactor>(*kernels[0])) {
   reactors_.push_back(reactor_.get());
   outcomes.assign(shared.plan.streams, {});
   for (std::uint32_t stream = 0; stream < shared.plan.streams; ++stream) {

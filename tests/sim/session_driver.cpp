@@ -164,7 +164,8 @@ Task<> SessionDriver::run() {
     bool current = connection_ && session_.wants_connection() && session_.attempt() == connection_->attempt;
     if (connection_ && (connection_->dead || !current)) {
       connection_->dead = true;
-      co_await close_connection();
+      auto closing = close_connection();
+      (void)co_await closing;
       continue;
     }
     if (connecting_ && !connect_ended_ && !cancelling_ &&

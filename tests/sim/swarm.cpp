@@ -238,10 +238,7 @@ void SeedRun::judge() {
   auto& all = result_.violations;
   all.insert(all.end(), shared_->violations.begin(), shared_->violations.end());
   if (world_.faults().media_damaged()) {
-    auto excused =
-        std::stable_partition(all.begin(), all.end(), [](const auto& text) { return !excused_by_damage(text); });
-    result_.counts["excused_by_damage"] += static_cast<std::uint64_t>(all.end() - excused);
-    all.erase(excused, all.end());
+    result_.counts["excused_by_damage"] += std::erase_if(all, excused_by_damage);
   }
   bool wrong = std::any_of(all.begin(), all.end(), [](const std::string& text) { return !text.starts_with("stuck"); });
   result_.verdict = wrong ? SeedVerdict::wrong : stuck_ ? SeedVerdict::stuck : SeedVerdict::passed;

@@ -126,7 +126,6 @@ class ReaderProgram final : public SimProgram {
   struct Reading;
 
  private:
-  WorkloadShared& shared_;
   std::vector<std::unique_ptr<Reading>> readings_;
   std::unique_ptr<Reactor> reactor_;
   std::vector<Reactor*> reactors_;
