@@ -1,3 +1,5 @@
+#include "cli/append.hpp"
+#include "cli/read.hpp"
 #include "cli/serve.hpp"
 #include "cli/verb.hpp"
 #include "cli/version.hpp"
@@ -7,6 +9,8 @@ namespace millrace::cli {
 std::vector<std::unique_ptr<Verb>> all_verbs() {
   std::vector<std::unique_ptr<Verb>> verbs;
   verbs.push_back(serve_verb());
+  verbs.push_back(append_verb());
+  verbs.push_back(read_verb());
   verbs.push_back(version_verb());
   verbs.push_back(help_verb());
   return verbs;

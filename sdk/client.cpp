@@ -100,10 +100,18 @@ class StatRequest final : public SessionUser {
   std::atomic<bool> settled_{false};
 };
 
+/// So many records' vectors leave most of a largest batch to payloads.
+constexpr std::uint32_t client_batch_records_max = 128 * 1024;
+
 BufferShape shape_of(const ClientOptions& options) {
-  const std::size_t arena = std::clamp<std::size_t>(options.batch_bytes_max, 1 * KiB, batch_bytes_max / 2);
-  // Records of under 16 bytes close a batch by their number.
-  return BufferShape::of(arena, static_cast<std::uint32_t>(std::max<std::size_t>(arena / 16, 64)));
+  // Records shorter than 16 bytes close a batch by their number.
+  const std::size_t by_bytes = std::clamp<std::size_t>(options.batch_bytes_max / 16, 64, 65'536);
+  const std::size_t records = options.batch_records_max == 0 ? by_bytes : options.batch_records_max;
+  const auto records_max = static_cast<std::uint32_t>(std::min<std::size_t>(records, client_batch_records_max));
+  // What a batch has beside payloads counts against the server's limit.
+  const std::size_t around = request_front_max + body_front_max(records_max) + body_back_max(records_max) + batch_align;
+  return BufferShape::of(std::clamp<std::size_t>(options.batch_bytes_max, 1 * KiB, batch_bytes_max - around),
+                         records_max);
 }
 
 }  // namespace

@@ -62,11 +62,12 @@ void ConsumerImpl::consumer_event(ReadEventCore&& event) {
 }
 
 const ReadResult& ConsumerImpl::next(std::chrono::nanoseconds timeout) {
-  const Nanos deadline = deadline_after(timeout);
+  Nanos deadline = 0;  // asked for only where it matters: most records are there
   for (;;) {
     if (ended_) return result_;
     if (inside_ && next_in_batches()) return result_;
     if (ended_) return result_;
+    if (deadline == 0) deadline = deadline_after(timeout);
     const bool there = client_->thread().gate().wait(deadline, [&] {
       const std::lock_guard lock(mutex_);
       if (events_.empty()) return false;

@@ -37,7 +37,7 @@ BatchRing::~BatchRing() {
 
 BatchRing::Outcome BatchRing::append(const Input& input, std::uint64_t& ticket) {
   const std::uint64_t size = std::uint64_t{input.payload.size()} + input.key.size() + input.headers.size();
-  if (size > limits_.bytes) return Outcome::too_large;
+  if (size > pool_.shape().arena_bytes) return Outcome::too_large;
   for (;;) {
     const std::uint64_t opened = opened_.load(std::memory_order_acquire);
     if (opened == 0) {
@@ -50,7 +50,8 @@ BatchRing::Outcome BatchRing::append(const Input& input, std::uint64_t& ticket) 
       if (!open_after(opened)) return Outcome::no_room;
       continue;
     }
-    if (bytes_in(before) + size > limits_.bytes || records_in(before) == limits_.records) {
+    const bool fits = bytes_in(before) + size <= limits_.bytes && records_in(before) < limits_.records;
+    if (!fits && records_in(before) > 0) {
       close(open, before);
       continue;
     }
@@ -60,7 +61,7 @@ BatchRing::Outcome BatchRing::append(const Input& input, std::uint64_t& ticket) 
     if (!open.reserved.compare_exchange_weak(before, after, std::memory_order_seq_cst)) continue;
     ticket = open.first_ticket.load(std::memory_order_relaxed) + records_in(before);
     copy(open, before, input);
-    const bool full = records_in(after) == limits_.records || bytes_in(after) == limits_.bytes;
+    const bool full = records_in(after) == limits_.records || bytes_in(after) >= limits_.bytes;
     if (full) close(open, after);
     if (records_in(before) == 0 && !full) listener_.ring_has_work();
     return Outcome::accepted;

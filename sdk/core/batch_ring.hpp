@@ -28,7 +28,8 @@ class BatchRingListener {
 };
 
 struct BatchLimits {
-  std::uint32_t bytes = 0;    // payload, key and header bytes that close a batch; at most the pool's arena
+  // Payload, key and header bytes that close a batch; at most the pool's arena. A larger record that fits the arena is a batch of its own.
+  std::uint32_t bytes = 0;
   std::uint32_t records = 0;  // records that close a batch; at most the pool's
   std::uint32_t batches = 0;  // filling, waiting and in flight together
 };

@@ -6,6 +6,10 @@
 
 namespace millrace {
 
+namespace {
+constexpr std::size_t compact_pieces = 1024;
+}
+
 std::uint64_t Outbox::put_in_place(Bytes bytes) {
   MR_ASSERT(!bytes.empty());
   pieces_.push_back({bytes, {}});
@@ -21,9 +25,9 @@ std::uint64_t Outbox::put_copy(Bytes bytes) {
 }
 
 std::size_t Outbox::pieces(std::span<Bytes> target) const {
-  std::size_t count = 0;
-  for (auto piece = pieces_.begin(); piece != pieces_.end() && count < target.size(); ++piece, ++count)
-    target[count] = count == 0 ? piece->bytes.subspan(front_sent_) : piece->bytes;
+  const std::size_t count = std::min(target.size(), pieces_.size() - front_);
+  for (std::size_t i = 0; i < count; ++i) target[i] = pieces_[front_ + i].bytes;
+  if (count > 0) target[0] = target[0].subspan(front_sent_);
   return count;
 }
 
@@ -31,14 +35,23 @@ void Outbox::sent(std::size_t count) {
   MR_ASSERT(count <= queued_ - sent_);
   sent_ += count;
   front_sent_ += count;
-  while (!pieces_.empty() && front_sent_ >= pieces_.front().bytes.size()) {
-    front_sent_ -= pieces_.front().bytes.size();
-    pieces_.pop_front();
+  while (front_ < pieces_.size() && front_sent_ >= pieces_[front_].bytes.size()) {
+    front_sent_ -= pieces_[front_].bytes.size();
+    pieces_[front_].own = {};
+    front_ += 1;
+  }
+  if (front_ == pieces_.size()) {
+    pieces_.clear();
+    front_ = 0;
+  } else if (front_ >= compact_pieces && front_ > pieces_.size() / 2) {
+    pieces_.erase(pieces_.begin(), pieces_.begin() + static_cast<std::ptrdiff_t>(front_));
+    front_ = 0;
   }
 }
 
 void Outbox::clear() {
   pieces_.clear();
+  front_ = 0;
   front_sent_ = 0;
   queued_ = 0;
   sent_ = 0;

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <span>
 #include <vector>
 
@@ -26,7 +25,7 @@ class Outbox {
   void sent(std::size_t count);
   void clear();
 
-  bool empty() const { return pieces_.empty(); }
+  bool empty() const { return front_ == pieces_.size(); }
   std::uint64_t queued_position() const { return queued_; }
   std::uint64_t sent_position() const { return sent_; }
 
@@ -36,7 +35,8 @@ class Outbox {
     std::vector<std::byte> own;  // empty when the bytes are somebody else's
   };
 
-  std::deque<Piece> pieces_;
+  std::vector<Piece> pieces_;  // from front_ on; cleared when all is sent, so that a steady flow allocates nothing
+  std::size_t front_ = 0;
   std::size_t front_sent_ = 0;  // of the first piece
   std::uint64_t queued_ = 0;
   std::uint64_t sent_ = 0;

@@ -72,6 +72,19 @@ TEST_F(BatchRingTest, ClosesByCountAndRefusesWhatNeverFits) {
   EXPECT_EQ(ring.next(), BatchRing::Readiness::ready);
 }
 
+TEST_F(BatchRingTest, ARecordOverTheLimitIsABatchOfItsOwn) {
+  BatchRing ring(pool, {40, 8, 4}, listener);
+  put(ring, 10);
+  EXPECT_EQ(put(ring, 100), BatchRing::Outcome::accepted);
+  BatchRing::Taken taken;
+  ASSERT_TRUE(ring.take(taken));
+  EXPECT_EQ(taken.records, 1u);
+  EXPECT_EQ(ring.next(), BatchRing::Readiness::ready);
+  ASSERT_TRUE(ring.take(taken));
+  EXPECT_EQ(taken.records, 1u);
+  EXPECT_EQ(taken.buffer.notes[0].end, 100u);
+}
+
 TEST_F(BatchRingTest, GivesMemoryBackAtItsEnd) {
   {
     BatchRing ring(pool, {small_bytes, 8, 4}, listener);

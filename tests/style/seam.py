@@ -71,6 +71,7 @@ EXCEPTIONS = [
     ("reactor/placement.*", {"system"}, "pins a shard's thread to its core, once, at its start"),
     ("sdk/include/millrace/producer.hpp", {"thread"}, "gives a std::future to who wants one"),
     ("sdk/client_impl.hpp", {"thread"}, "application threads meet the I/O thread behind the handles"),
+    ("server/threads.*", {"thread"}, "the server on real threads, one a core"),
     ("sdk/socket_thread.*", {"clock", "random", "system", "thread"}, "the sdk's only thread and socket, around its sans-I/O core"),
 ]
 
