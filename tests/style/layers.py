@@ -20,7 +20,7 @@ MAY_INCLUDE = {
     "bench": ("base/", "sdk/", "embed/", "millrace/"),
     "bench/micro": CORE + ("bench/", "sdk/", "embed/", "millrace/"),
     "examples": ("millrace/", "embed/"),
-    "fuzz": CORE + ("replica/", "server/config", "tests/sim/", "tests/support/"),
+    "fuzz": CORE + ("replica/", "server/config", "tests/sim/", "tests/storage/log_model", "tests/support/"),
     "tests": (),
     "tests/support": CORE,
     "tests/base": ("base/", "tests/support/"),
