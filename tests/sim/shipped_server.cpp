@@ -1,0 +1,68 @@
+// The shipped server on simulated kernels: one core a kernel, all on this thread.
+#include "server/server.hpp"
+#include "tests/sim/workload.hpp"
+
+namespace millrace::sim {
+
+namespace {
+
+ServerConfig config_of(const WorkloadPlan& plan) {
+  ServerConfig config;
+  config.data = server_data_path;
+  config.host = "0.0.0.0";
+  config.port = server_port;
+  config.shards = plan.shards;
+  config.segment_bytes = plan.segment_bytes;
+  config.retain_days = plan.retain_days;
+  config.retain_bytes = plan.retain_bytes;
+  config.insecure = true;
+  return config;
+}
+
+class ShippedServer final : public ServerProgram, private Diagnostics {
+ public:
+  ShippedServer(std::span<Kernel* const> kernels, const WorkloadPlan& plan, ServerNotes& notes)
+      : notes_(notes),
+        server_(config_of(plan), static_cast<std::uint32_t>(kernels.size()), ServerEnvironment{this, nullptr}) {
+    notes_.complaint.clear();
+    for (std::uint32_t i = 0; i < kernels.size(); ++i) {
+      cores_.push_back(server_.start_core(i, *kernels[i]));
+      reactors_.push_back(&cores_.back()->reactor());
+    }
+  }
+  ~ShippedServer() override {
+    notes_.complaint = server_.complaint();
+    for (auto& core : cores_)
+      for (auto& shard : core->shards())
+        if (!shard->report().verdict.empty()) ++notes_.verdicts[shard->report().verdict];
+  }
+
+  std::span<Reactor* const> reactors() override { return reactors_; }
+  bool shard_finished(std::size_t shard) const override { return cores_[shard]->ended(); }
+  bool finished() const override {
+    for (const auto& core : cores_)
+      if (!core->ended()) return false;
+    return true;
+  }
+  void stop() override { server_.stop(); }
+  bool serving() const override { return server_.phase() == ServerPhase::serving; }
+
+ private:
+  void say(Severity, std::string_view text) override {
+    if (notes_.say) notes_.say(std::string(text));
+  }
+
+  ServerNotes& notes_;
+  Server server_;
+  std::vector<std::unique_ptr<Core>> cores_;
+  std::vector<Reactor*> reactors_;
+};
+
+}  // namespace
+
+std::unique_ptr<ServerProgram> make_shipped_server(std::span<Kernel* const> kernels, const WorkloadPlan& plan,
+                                                   ServerNotes& notes) {
+  return std::make_unique<ShippedServer>(kernels, plan, notes);
+}
+
+}  // namespace millrace::sim
