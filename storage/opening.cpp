@@ -227,8 +227,11 @@ Task<> Opening::find_candidates() {
     auto files = co_await listing_day;
     if (!files) co_return fail(files.error());
     if (files->segments.empty()) continue;
-    opened_.first_day = day;
     opened_.first_kept = {day, files->segments.front()};
+    auto looking = look_at(opened_.first_kept);
+    auto oldest = co_await looking;
+    if (!oldest) co_return fail(oldest.error());
+    if (oldest->header) opened_.first_lsn = oldest->header->first_lsn;
     break;
   }
   auto checking = check_previous();

@@ -47,8 +47,8 @@ struct OpenedLog {
   std::optional<NamedSegment> spare;  // the named successor, all zeros
   bool sealed = false;                // the last batch is a seal
   bool finished = false;              // and its day's finish file verifies
-  Day first_day{};                    // oldest directory
   SegmentKey first_kept{};            // oldest segment
+  Lsn first_lsn{1};                   // its first batch
   std::uint64_t days = 0;
   std::vector<DamagedRange> lost;  // all ranges known to be gone
   bool loss_is_new = false;        // the epoch batch must tell of [lost_first, lost_end)

@@ -137,6 +137,10 @@ Task<> Opening::scan_newest() {
     view_.begin(start);
     co_return Result<>{};
   }
+  // A day is complete once a later one was begun.
+  for (const Day day : days_)
+    if (candidates_.front().header && day < candidates_.front().segment.key.day) start.finished = day;
+  start.first_lsn = opened_.first_lsn;
   report_.step = "reading the newest segment";
   for (std::size_t i = 0; i < candidates_.size(); ++i) {
     Candidate& candidate = candidates_[i];
