@@ -162,6 +162,9 @@ AppendPosition LogCore::append_data(const BatchHeader& producer, Bytes body, std
   sealed_ = false;
   day_rule_->took(stamp);
   view_->appended(header, whole, position);
+#ifdef MILLRACE_MUTANT_READER_PAST_DURABLE
+  view_->durable_moved(writer_->marks().appended);
+#endif
   ++appended_batches_;
   appended_records_ += header.record_count;
   appended_body_bytes_ += header.body_bytes;

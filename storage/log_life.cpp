@@ -102,6 +102,12 @@ Task<> LogCore::open_files(OpeningReport& report) {
       co_return fail(started.error());
     }
   }
+  auto indexing = view_->index().open();
+  auto indexed = co_await indexing;
+  if (!indexed) {
+    report.diagnosis = options_.directory + ": cannot be listed";
+    co_return fail(indexed.error());
+  }
   take_over(std::move(*opened));
   co_return Result<>{};
 }
@@ -186,7 +192,9 @@ void LogCore::background(Task<> work) {
 }
 
 void LogCore::writer_durable(Lsn durable) {
+#ifndef MILLRACE_MUTANT_READER_PAST_DURABLE
   view_->durable_moved(durable);
+#endif
   notify_progress();
   tell([&](LogListener& listener) { listener.log_durable(durable); });
 }

@@ -32,6 +32,10 @@ void SegmentRecovery::Machine::decide_open() {
 
   bool damaged = end_.next_lsn < durable_;
   bool far = nonzero_end_ > prefix_end && nonzero_end_ - prefix_end > in_flight_max();
+#ifdef MILLRACE_MUTANT_FIRST_BAD_TRUNCATION
+  damaged = collides = far = false;
+  explained_ = true;
+#endif
   if (!damaged && !collides && !far && (silent || explained_)) {
     verdict_.cut_begin = prefix_end;
     verdict_.cut_end = std::max(prefix_end, nonzero_end_);
