@@ -43,8 +43,8 @@ struct Client {
   struct Sender {
     ProducerId id{};
     std::uint32_t epoch = 0;
-    std::vector<Attempt> sent;    // by sequence
-    std::uint64_t next = 0;       // sequence to send next: goes back after a life ended, to send again what is not known
+    std::vector<Attempt> sent;  // by sequence
+    std::uint64_t next = 0;     // sequence to send next: goes back after a life ended, to send again what is not known
   };
   // One producer a stream.
   std::vector<Sender> senders = std::vector<Sender>(4);
@@ -201,9 +201,9 @@ Task<> check_log(Reactor&, Log& log, Client& client) {
       at += batch_span(header->body_bytes);
     }
     if (chunk->notice == ReadNotice::data_loss || chunk->notice == ReadNotice::out_of_range)
-      client.wrong.push_back("a reader says a range is gone: notice " + std::to_string(static_cast<int>(chunk->notice)) +
-                             " lsn " + std::to_string(chunk->lost_lsn.value) + " to " +
-                             std::to_string(chunk->next_lsn.value));
+      client.wrong.push_back("a reader says a range is gone: notice " +
+                             std::to_string(static_cast<int>(chunk->notice)) + " lsn " +
+                             std::to_string(chunk->lost_lsn.value) + " to " + std::to_string(chunk->next_lsn.value));
     more = chunk->notice != ReadNotice::caught_up;
   }
   for (std::size_t number = 0; number < seen.size(); ++number) {
@@ -219,7 +219,7 @@ Task<> check_log(Reactor&, Log& log, Client& client) {
 
 struct Plan {
   LogOptions options;
-  bool tidy = false;   // end with a stop
+  bool tidy = false;  // end with a stop
   int steps = 0;
   Client* client = nullptr;
 };
