@@ -4,6 +4,7 @@
 
 #include "base/assert.hpp"
 #include "base/bytes.hpp"
+#include "base/mutant.hpp"
 
 namespace millrace {
 
@@ -123,10 +124,10 @@ void Committer::submit_group(CommitActions& actions) {
 
 // Room for `bytes` in the ring that overwrites no slot whose bytes are in the tail alone; slots never wrap.
 bool Committer::place_slot(std::uint64_t bytes, std::uint64_t& ring_at) {
-#ifdef MILLRACE_MUTANT_TAIL_OVERWRITE_EARLY
-  ring_at = 0;
-  return true;
-#endif
+  if constexpr (mutant("tail_overwrite_early")) {
+    ring_at = 0;
+    return true;
+  }
   const bool wraps = ring_next_ + bytes > config_.ring_bytes;
   const std::uint64_t skipped = wraps ? config_.ring_bytes - ring_next_ : 0;
   if (ring_live_ + skipped + bytes > config_.ring_bytes) return false;
@@ -203,9 +204,7 @@ void Committer::complete(CommitActions& actions, const CommitEvent& event) {
   }
   write.done = true;
   Lsn before = durable_;
-#ifdef MILLRACE_MUTANT_ACK_OUT_OF_ORDER
-  durable_ = std::max(durable_, write.end);
-#endif
+  if constexpr (mutant("ack_out_of_order")) durable_ = std::max(durable_, write.end);
   recorded_ = std::max(recorded_, write.recorded);
   if (write.is_group) group(write.group).written = true;
   for (bool moved = true; moved;) {

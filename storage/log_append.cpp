@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/assert.hpp"
+#include "base/mutant.hpp"
 #include "storage/log_core.hpp"
 
 namespace millrace {
@@ -162,9 +163,7 @@ AppendPosition LogCore::append_data(const BatchHeader& producer, Bytes body, std
   sealed_ = false;
   day_rule_->took(stamp);
   view_->appended(header, whole, position);
-#ifdef MILLRACE_MUTANT_READER_PAST_DURABLE
-  view_->durable_moved(writer_->marks().appended);
-#endif
+  if constexpr (mutant("reader_past_durable")) view_->durable_moved(writer_->marks().appended);
   ++appended_batches_;
   appended_records_ += header.record_count;
   appended_body_bytes_ += header.body_bytes;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "base/mutant.hpp"
 #include "storage/finish.hpp"
 #include "storage/log_core.hpp"
 #include "storage/names.hpp"
@@ -55,16 +56,14 @@ LogCore::Placed LogCore::seal_day(const DayStamp& next) {
 Task<> LogCore::run_finishing() {
   while (!finishing_.empty() && working()) {
     const FinishJob job = finishing_.front();
-#ifndef MILLRACE_MUTANT_SEAL_BEFORE_DATA
     // Only what is durable, and in its place, is final.
     auto settled = [&] {
       const bool moving =
           std::any_of(closing_.begin(), closing_.end(), [&](SegmentKey key) { return !(job.last < key); });
       return !moving && !(writer_->marks().durable < job.end.next_lsn);
     };
-    while (working() && !settled()) co_await progress_.wait();
+    while (working() && !settled() && !mutant("seal_before_data")) co_await progress_.wait();
     if (!working()) break;
-#endif
     auto finishing = finish_day(job);
     auto finished = co_await finishing;
     if (!working()) break;

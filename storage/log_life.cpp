@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "base/mutant.hpp"
 #include "storage/log_core.hpp"
 
 namespace millrace {
@@ -192,9 +193,7 @@ void LogCore::background(Task<> work) {
 }
 
 void LogCore::writer_durable(Lsn durable) {
-#ifndef MILLRACE_MUTANT_READER_PAST_DURABLE
-  view_->durable_moved(durable);
-#endif
+  if constexpr (!mutant("reader_past_durable")) view_->durable_moved(durable);
   notify_progress();
   tell([&](LogListener& listener) { listener.log_durable(durable); });
 }

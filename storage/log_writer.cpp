@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "base/mutant.hpp"
 #include "protocol/batch.hpp"
 
 namespace millrace {
@@ -242,9 +243,7 @@ void LogWriter::write_group(const CommitAction& action) {
   write.operation.length = static_cast<std::uint32_t>(align_up(closing.bytes, block_bytes) + header_block);
   ++stats_.group_writes;
   submit(write);
-#ifdef MILLRACE_MUTANT_REUSED_INFLIGHT_BUFFER
-  staging_.give(std::exchange(closing.buffer, nullptr));
-#endif
+  if constexpr (mutant("reused_inflight_buffer")) staging_.give(std::exchange(closing.buffer, nullptr));
 }
 
 void LogWriter::write_slot(const CommitAction& action) {
@@ -283,9 +282,7 @@ void LogWriter::write_slot(const CommitAction& action) {
 void LogWriter::submit(Write& write) {
   write.operation.code = OperationCode::write;
   write.operation.durable = !separate_sync_;
-#ifdef MILLRACE_MUTANT_ACK_BEFORE_DSYNC
-  write.operation.durable = false;
-#endif
+  if constexpr (mutant("ack_before_dsync")) write.operation.durable = false;
   write.begun = reactor_.now();
   write.syncing = false;
   write.attempts = 0;
@@ -299,20 +296,14 @@ void LogWriter::completed(Write& write, std::int32_t result) {
   // Interrupted before anything was done, or moved in part: written again whole, from the group's start, so that no
   // block is ever left to a write that ends inside it. An error is never tried again: the system may have dropped the bytes.
   bool again = partial || (result < 0 && error_from_errno(-result) == Error::would_block);
-#ifdef MILLRACE_MUTANT_SHORT_WRITE_IGNORED
-  if (partial && result > 0) again = false;
-#endif
+  if constexpr (mutant("short_write_ignored")) again = again && !(partial && result > 0);
   if (again && ++write.attempts < write_attempts_max) {
     stats_.short_writes += partial;
     reactor_.submit(write.operation);
     return;
   }
-#ifdef MILLRACE_MUTANT_RETRY_FAILED_SYNC
-  if (result < 0 && !write.syncing) result = 0, write.operation.durable = false;
-  const bool sync_next = !write.syncing && !write.operation.durable;
-#else
-  const bool sync_next = separate_sync_ && !write.syncing && result >= 0 && !again;
-#endif
+  const bool excused = mutant("retry_failed_sync") && result < 0 && !again;
+  const bool sync_next = !write.syncing && ((separate_sync_ && result >= 0 && !again) || excused);
   if (sync_next) {
     // Submitted after the write has completed: the kernel would run both at once otherwise.
     write.syncing = true;

@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "base/mutant.hpp"
 #include "reactor/file.hpp"
 
 namespace millrace {
@@ -52,9 +53,7 @@ std::optional<std::uint32_t> segment_number(std::string_view name) {
 }
 
 Task<> make_name_durable(Reactor& reactor, std::string directory) {
-#ifdef MILLRACE_MUTANT_SKIP_DIR_FSYNC
-  co_return Result<>{};
-#endif
+  if constexpr (mutant("skip_dir_fsync")) co_return Result<>{};
   auto syncing = Directory::sync(reactor, directory);
   co_return co_await syncing;
 }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "base/mutant.hpp"
 #include "storage/names.hpp"
 
 namespace millrace {
@@ -158,10 +159,10 @@ Task<Epoch> ShardMeta::take_epoch(Day last_day) {
   const Epoch epoch = slot.epoch.next();
   millrace::take_epoch(slot, epoch);
   slot.last_day = std::max(slot.last_day, last_day);
-#ifdef MILLRACE_MUTANT_EPOCH_NOT_PERSISTED
-  slot_.epoch = epoch;
-  co_return epoch;
-#endif
+  if constexpr (mutant("epoch_not_persisted")) {
+    slot_.epoch = epoch;
+    co_return epoch;
+  }
   auto writing = write(slot);
   auto written = co_await writing;
   if (!written) co_return fail(written.error());

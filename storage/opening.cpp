@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "base/mutant.hpp"
 #include "storage/finish.hpp"
 #include "storage/names.hpp"
 #include "storage/quarantine.hpp"
@@ -20,6 +21,14 @@ Task<> make_directory_if_missing(Reactor& reactor, std::string path) {
   auto naming = make_name_durable(reactor, parent_path(path));
   auto named = co_await naming;
   co_return std::move(named);
+}
+
+// What a crash left in the system's memory may still be lost; it must not be decided upon before it is on the device.
+Task<> make_durable(File& file) {
+  if constexpr (mutant("no_fsync_on_open")) co_return Result<>{};
+  auto syncing = file.sync(false);
+  auto synced = co_await syncing;
+  co_return std::move(synced);
 }
 
 }  // namespace
@@ -120,12 +129,9 @@ Task<> Opening::open_tail() {
     auto made = co_await creating;
     if (!made) co_return fail(made.error());
   }
-#ifndef MILLRACE_MUTANT_NO_FSYNC_ON_OPEN
-  // What a crash left in the system's memory may still be lost; it must not be decided upon before it is on the device.
-  auto syncing = opened_.tail.sync(false);
+  auto syncing = make_durable(opened_.tail);
   auto synced = co_await syncing;
   if (!synced) co_return fail(synced.error());
-#endif
   auto reading = read_tail();
   auto read = co_await reading;
   co_return std::move(read);
@@ -203,11 +209,9 @@ Task<> Opening::find_candidates() {
   opened_.days = days_.size();
   for (std::size_t at = days_.size(); at > 0; --at) {
     const Day day = days_[at - 1];
-#ifndef MILLRACE_MUTANT_NO_FSYNC_ON_OPEN
     auto day_naming = make_name_durable(reactor_, day_path(options_.directory, day));
     auto day_named = co_await day_naming;
     if (!day_named) co_return fail(day_named.error());
-#endif
     auto listing_day = list_day(reactor_, options_.directory, day);
     auto files = co_await listing_day;
     if (!files) co_return fail(files.error());
@@ -259,11 +263,9 @@ Task<Opening::Candidate> Opening::look_at(SegmentKey key) {
   if (!file) co_return fail(refuse(file.error(), path_of(key) + ": cannot be opened"));
   candidate.segment.file = std::move(*file);
   File& opened = candidate.segment.file;
-#ifndef MILLRACE_MUTANT_NO_FSYNC_ON_OPEN
-  auto syncing = opened.sync(false);
+  auto syncing = make_durable(opened);
   auto synced = co_await syncing;
   if (!synced) co_return fail(synced.error());
-#endif
   auto asking = opened.status();
   auto status = co_await asking;
   if (!status) co_return fail(status.error());

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "base/mutant.hpp"
 #include "storage/log_limits.hpp"
 #include "storage/names.hpp"
 #include "storage/opening.hpp"
@@ -39,17 +40,12 @@ Task<> Opening::load_tables() {
   if (candidates_.empty() || !candidates_.front().header) co_return Result<>{};
   const SegmentKey newest = candidates_.front().segment.key;
   SegmentKey from = opened_.first_kept;
-#ifndef MILLRACE_MUTANT_DEDUPE_LOST_AT_RESTART
+  if constexpr (mutant("dedupe_lost_at_restart")) co_return Result<>{};
   if (!(from < newest)) co_return Result<>{};
   report_.step = "reading closed segments";
   auto replaying = replay_closed(from, newest);
   auto replayed = co_await replaying;
   co_return std::move(replayed);
-#else
-  static_cast<void>(from);
-  static_cast<void>(newest);
-  co_return Result<>{};
-#endif
 }
 
 Task<> Opening::replay_closed(SegmentKey from, SegmentKey to) {

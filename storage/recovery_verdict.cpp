@@ -1,6 +1,7 @@
 // The decision: what the first pass found becomes a row of the table. The argument for each is in storage/RECOVERY.md.
 #include <algorithm>
 
+#include "base/mutant.hpp"
 #include "storage/recovery_machine.hpp"
 
 namespace millrace {
@@ -32,10 +33,10 @@ void SegmentRecovery::Machine::decide_open() {
 
   bool damaged = end_.next_lsn < durable_;
   bool far = nonzero_end_ > prefix_end && nonzero_end_ - prefix_end > in_flight_max();
-#ifdef MILLRACE_MUTANT_FIRST_BAD_TRUNCATION
-  damaged = collides = far = false;
-  explained_ = true;
-#endif
+  if constexpr (mutant("first_bad_truncation")) {
+    damaged = collides = far = false;
+    explained_ = true;
+  }
   if (!damaged && !collides && !far && (silent || explained_)) {
     verdict_.cut_begin = prefix_end;
     verdict_.cut_end = std::max(prefix_end, nonzero_end_);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "base/mutant.hpp"
 #include "storage/names.hpp"
 
 namespace millrace {
@@ -157,9 +158,8 @@ Task<> SegmentPool::prepare_file(std::string name, bool recycled) {
 }
 
 Task<> SegmentPool::zero(File& file, [[maybe_unused]] bool recycled) {
-#ifdef MILLRACE_MUTANT_STALE_SEGMENT_NOT_ZEROED
-  if (recycled) co_return Result<>{};
-#endif
+  if constexpr (mutant("stale_segment_not_zeroed"))
+    if (recycled) co_return Result<>{};
   for (std::uint64_t at = 0; at < options_.segment_bytes; at += write_zeroes_step) {
     const std::uint64_t length = std::min(write_zeroes_step, options_.segment_bytes - at);
     auto zeroing = file.write_zeroes(at, length);
