@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/time.hpp"
+#include "reactor/file.hpp"
 #include "storage/node_meta_file.hpp"
 
 namespace millrace {
@@ -50,6 +51,16 @@ Task<> Opening::open_folder(std::int32_t& descriptor) {
     co_return complain(opened.error(),
                        fmt::format("cannot open {} as a directory: {}", config_.data, error_text(opened.error())));
   descriptor = static_cast<std::int32_t>(*opened);
+  // The folder's own name, always: an earlier life may have made it and died before this.
+  std::string path = config_.data;
+  while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+  std::size_t slash = path.rfind('/');
+  std::string parent = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+  auto syncing = Directory::sync(reactor_, parent);
+  auto synced = co_await syncing;
+  // A parent one may not read was not made or changed by us.
+  if (!synced && synced.error() != Error::permission_denied)
+    co_return complain(synced.error(), fmt::format("cannot sync {}: {}", parent, error_text(synced.error())));
   co_return Result<>();
 }
 
