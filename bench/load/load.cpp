@@ -49,7 +49,7 @@ std::optional<Problem> Load::prepare() {
     lanes_[source.lane]->sources.push_back(i);
     ProducerOptions options;
     options.stream = stream_name(stream_of(i));
-    options.batch_bytes = std::size_t{options_.batch_records} * options_.record_bytes;
+    options.batch_bytes = options_.batch_bytes();
     options.batch_records = options_.batch_records;
     options.in_flight = options_.in_flight;
     options.queued = 2;

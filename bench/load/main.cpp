@@ -23,8 +23,8 @@ ClientOptions client_options(const Options& options) {
   client.server = options.server;
   client.identity = "millrace-load";
   client.connections = options.connections;
-  const std::size_t payload = std::size_t{options.batch_records} * options.record_bytes;
-  client.batch_bytes_max = options.spread ? std::min<std::size_t>(payload, 8 * KiB) : payload;
+  const std::size_t payload = options.batch_bytes();
+  client.batch_bytes_max = payload;
   client.batch_records_max = options.batch_records;
   const std::size_t each = payload + std::size_t{options.batch_records} * 48 + 2 * KiB;
   const std::size_t batches = options.spread ? 4 * std::size_t{options.streams} + 256

@@ -22,6 +22,13 @@ struct Options {
   bool verify = false;
   std::string json;    // file, "-" = standard output, empty = none
   int server_pid = 0;  // 0 = whoever listens at the port
+
+  /// Payload that closes a batch. Ten thousand streams with a record or two each need no large buffers.
+  std::size_t batch_bytes() const {
+    const std::size_t whole = std::size_t{batch_records} * record_bytes;
+    return spread && whole > spread_batch_bytes ? spread_batch_bytes : whole;
+  }
+  static constexpr std::size_t spread_batch_bytes = 8 * 1024;
 };
 
 /// Nothing when the program should end with `exit_status` (help, or flags that make no sense).

@@ -7,8 +7,8 @@ not part of this repository: it is looked for as ../shared/design/limits/prototy
 quartiles, beside the spread of the yardstick against itself (A/A). Every line that was ever measured stays in
 bench/results/compare.jsonl, with its commit.
 
-    bench/compare --build build-release                 all scenarios, 9 pairs
-    bench/compare --build build-release small --pairs 3 --seconds 1
+    bench/compare.py --build build-release                 all scenarios, 9 pairs
+    bench/compare.py --build build-release small --pairs 3 --seconds 1
 """
 
 import argparse
