@@ -158,12 +158,9 @@ int ServeVerb::serve(const ServerConfig& config) {
     alarm(stop_seconds_max);  // SIGALRM ends the process; what was acknowledged is durable
   }
   server.join();
-  if (complaint.empty()) {
-    diagnostics.say(Severity::note, "stopped");
-    return exit_ok;
-  }
-  diagnostics.say(Severity::error, complaint);
-  return exit_failed;
+  if (!complaint.empty()) return exit_failed;
+  diagnostics.say(Severity::note, "stopped");
+  return exit_ok;
 }
 
 }  // namespace

@@ -108,6 +108,7 @@ void Server::say_serving(Core& core0) {
 }
 
 void Server::give_up(Core& core0, std::string_view complaint) {
+  say(Severity::error, complaint);
   if (complaint_.empty() && !stopping_) complaint_ = complaint;
   stop_all(core0);
 }

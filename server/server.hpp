@@ -49,7 +49,7 @@ class Server {
   ServerPhase phase() const { return phase_.load(std::memory_order_acquire); }
   /// The port clients reach; 0 before serving. Any thread.
   std::uint16_t port() const { return port_.load(std::memory_order_acquire); }
-  /// Why the server ended; empty = it was asked to. After every core ended.
+  /// Why the server ended, which it also said; empty = it was asked to. After every core ended.
   const std::string& complaint() const { return complaint_; }
 
   // ---- For the cores. ----

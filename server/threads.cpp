@@ -68,7 +68,9 @@ std::string ServerThreads::run() {
     threads.emplace_back([this, number, &rendezvous] { run_core(number, rendezvous); });
   for (std::thread& thread : threads) thread.join();
   std::string complaint = rendezvous.first_complaint();
-  return complaint.empty() ? server_.complaint() : complaint;
+  if (complaint.empty()) return server_.complaint();
+  server_.say(Severity::error, complaint);
+  return complaint;
 }
 
 }  // namespace millrace

@@ -21,7 +21,7 @@ class ServerThreads {
   ServerThreads(const ServerThreads&) = delete;
   ServerThreads& operator=(const ServerThreads&) = delete;
 
-  /// Runs until the server has ended. Empty when it was asked to stop; else why it could not go on.
+  /// Runs until the server has ended. Empty when it was asked to stop; else why it could not go on, which was said.
   std::string run();
   /// Any thread; also before and during run().
   void stop() { server_.stop(); }
