@@ -54,8 +54,12 @@ Task<Reader::Step> Reader::fetch(MutableBytes target, ReadChunk& chunk) {
   std::size_t count = mergeable(target.size() - chunk.bytes);
   const bool large = count == 0 && span_of(front) + block_bytes > read_operation_max;
   if (count == 0 && !large) {
-    // Not in the segment's file yet, and not in the tail cache: it is not durable either.
-    co_return Step::waits;
+    // Not in the segment's file yet: in the tail cache, or not durable either.
+    const auto* entry = view_.tail().seek(cursor.stream, front.first_offset);
+    if (entry == nullptr || entry->first_offset != front.first_offset) co_return Step::waits;
+    const Lsn lsn = entry->lsn;
+    cursor.forget_source();
+    co_return give_chain(lsn, target, chunk);
   }
   if (large) {
     auto fetching = fetch_large(target, chunk);
