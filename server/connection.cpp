@@ -11,7 +11,7 @@ Connection::Connection(Core& core, std::uint64_t id, std::int32_t descriptor)
     : core_(core),
       id_(id),
       accepted_at_(core.reactor().now()),
-      socket_(core.reactor(), descriptor),
+      socket_(core.reactor(), descriptor, SocketLimits{.send_bytes_max = connection_send_max}),
       parser_(core.frame_memory(), hello_frame_bytes_max),
       last_heard_(core.reactor().now()) {}
 

@@ -32,6 +32,9 @@ class Shard;
 
 /// With more than this waiting to be sent a connection takes no further requests.
 inline constexpr std::size_t connection_output_max = 1 * MiB;
+/// What may wait to be sent in all: answers, and pieces of reads that are sent from where they lie (charged to the core's read
+/// memory); room for two of the largest.
+inline constexpr std::size_t connection_send_max = 2 * frame_bytes_max + 4 * connection_output_max;
 /// How long an append waits for room in the log before it is answered with retry_later.
 inline constexpr Nanos append_wait_max = 1'000'000'000;
 /// How long a connection's last answers may take to leave.
