@@ -670,8 +670,7 @@ TEST_F(ServerTest, ADirectoryThatIsInUseIsRefusedByName) {
   });
   ASSERT_TRUE(world.run_until([&] { return !late.running(); }, 10 * nanos_per_second));
   ASSERT_EQ(second.errors.size(), 1u);
-  EXPECT_NE(second.errors[0].find("another process has data open"), std::string::npos)
-      << second.errors[0];
+  EXPECT_NE(second.errors[0].find("another process has data open"), std::string::npos) << second.errors[0];
   run(ping);
   stop();
 }
@@ -701,8 +700,7 @@ TEST_F(ServerTest, WhatWasFixedAtCreationIsNotChangedSilently) {
       node, 1, [&](std::span<Kernel* const> kernels) { return std::make_unique<ServerProgram>(kernels, other, said); });
   ASSERT_TRUE(world.run_until([&] { return !wrong.running(); }, 10 * nanos_per_second));
   ASSERT_EQ(said.errors.size(), 1u);
-  EXPECT_NE(said.errors[0].find("has 1 shards and --shards says 2"), std::string::npos)
-      << said.errors[0];
+  EXPECT_NE(said.errors[0].find("has 1 shards and --shards says 2"), std::string::npos) << said.errors[0];
 }
 
 }  // namespace
