@@ -71,6 +71,7 @@ void LogModel::append(std::size_t body_bytes) {
 void LogModel::submit(Write write) { flying_.push_back(std::move(write)); }
 
 bool LogModel::ring_has_room(std::uint64_t span) {
+  if (span > options_.ring_bytes) return false;
   if (ring_at_ + span > options_.ring_bytes) ring_at_ = 0;
   return std::ranges::none_of(
       live_, [&](const LiveSlot& slot) { return slot.begin < ring_at_ + span && ring_at_ < slot.end; });
