@@ -128,8 +128,9 @@ struct LogStats {
   Watermarks watermarks;
   Epoch epoch{};
   Day day{};
-  Day first_day{};   // the oldest that is still here
-  Lsn first_lsn{1};  // the first batch that retention left
+  Day first_day{};                       // the oldest that is still here
+  std::uint64_t first_kept_segment = 0;  // and its oldest segment
+  Lsn first_lsn{1};                      // the first batch that retention left
   std::uint64_t days = 0;
   std::uint64_t segments = 0;
   std::uint64_t segment_number = 0;  // the open one's, in its day

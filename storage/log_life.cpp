@@ -312,6 +312,7 @@ LogStats LogCore::stats() const {
   stats.epoch = epoch_;
   stats.day = tables_->log().day;
   stats.first_day = first_kept_.day;
+  stats.first_kept_segment = first_kept_.number;
   stats.days = days_;
   if (writer_ && writer_->has_segment()) {
     stats.segment_number = writer_->segment().key.number;
