@@ -1,6 +1,7 @@
 #include "cli/record_input.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -19,10 +20,10 @@ struct Cut {
 /// Feeds `bytes` through a pipe in pieces of `piece` bytes.
 Cut cut(const std::string& bytes, Delimiter delimiter, std::size_t piece) {
   int ends[2];
-  EXPECT_EQ(::pipe(ends), 0);
+  EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
   std::thread writer([&] {
     for (std::size_t at = 0; at < bytes.size(); at += piece)
-      if (::write(ends[1], bytes.data() + at, std::min(piece, bytes.size() - at)) < 0) break;
+      if (::send(ends[1], bytes.data() + at, std::min(piece, bytes.size() - at), MSG_NOSIGNAL) < 0) break;
     ::close(ends[1]);
   });
   RecordInput input(ends[0], delimiter);
