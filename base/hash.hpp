@@ -6,11 +6,13 @@
 #include <string_view>
 
 #include "base/bytes.hpp"
+#include "base/hash_long.hpp"
 #include "base/units.hpp"
 
 namespace millrace {
 
 inline std::uint64_t hash64(Bytes bytes, std::uint64_t seed = 0) {
+  if (bytes.size() > detail::hash_short_bytes_max) return detail::hash64_long(bytes.data(), bytes.size(), seed);
   return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
 }
 
@@ -21,6 +23,10 @@ struct Hash128 {
 };
 
 inline Hash128 hash128(Bytes bytes) {
+  if (bytes.size() > detail::hash_short_bytes_max) {
+    const detail::HashWords h = detail::hash128_long(bytes.data(), bytes.size());
+    return {h.low, h.high};
+  }
   XXH128_hash_t h = XXH3_128bits(bytes.data(), bytes.size());
   return {h.low64, h.high64};
 }
