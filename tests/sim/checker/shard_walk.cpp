@@ -192,7 +192,11 @@ void ShardWalk::control(const Batch& b, const std::string& where) {
   if (b.kind == 1) catalogue(b.body, where);
   if (b.kind == 2) state_rows(b.body);
   if (b.kind == 3) {
-    if (u64(b.body, 0) < epoch_) broken("P12", where, "epoch batch names an older epoch than its group");
+    // A group that was open at a crash is closed anew with a newer epoch around the same batches; never with an older one.
+    const std::uint64_t named = u64(b.body, 0);
+    if (named > epoch_) broken("P12", where, "epoch batch names a newer epoch than its group");
+    if (named <= epoch_batch_) broken("P12", where, "epoch batch names an epoch that was there before");
+    epoch_batch_ = named;
     std::uint64_t bump = u64(b.body, 24);
     for (auto& [id, stream] : streams_) stream.next_offset += bump, stream.next_id += bump;
   }

@@ -61,6 +61,7 @@ class ShardWalk {
   std::uint64_t chain_ = 0;
   std::uint64_t next_lsn_ = 1;
   std::uint64_t epoch_ = 0;
+  std::uint64_t epoch_batch_ = 0;  // the newest one an epoch batch named
   std::uint32_t day_ = 0;
   std::uint32_t number_ = 0;
   std::int64_t leader_time_ = INT64_MIN;
