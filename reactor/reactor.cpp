@@ -15,7 +15,16 @@ Reactor::Reactor(Kernel& kernel) : kernel_(kernel), random_(kernel.seed()), comp
 
 Reactor::~Reactor() {
   // What still waits is destroyed here; the kernel must not complete anything any more.
-  for (auto handle : detached_) handle.destroy();
+  abandon();
+}
+
+void Reactor::abandon() {
+  while (!detached_.empty()) {
+    auto handle = detached_.back();
+    detached_.pop_back();
+    handle.destroy();
+  }
+  ready_.clear();
 }
 
 void Reactor::refresh_time() {

@@ -98,6 +98,9 @@ class Reactor {
   Nanos next_deadline() const;
   /// True when coroutines or hooks are waiting for the next turn.
   bool has_ready() const { return !ready_.empty() || !hooks_.empty(); }
+  /// What a crash does, for simulations: every coroutine is destroyed where it waits, while what it refers to still stands.
+  /// No turn may follow, and the kernel completes nothing any more.
+  void abandon();
   /// Operations the kernel has not completed for the last time.
   std::uint64_t in_flight() const { return in_flight_; }
 

@@ -7,7 +7,7 @@
 //   --suppress A-B                           fault numbers that do not strike: how a failing seed is shrunk
 //   --replays N                              per mille of the seeds that run twice and must give one trace (default 10)
 //
-// Exit: 0 all passed, 1 a wrong answer, 2 stuck (no progress), 3 a crash, 64 usage. The worst of a range wins, a crash first.
+// Exit: 0 all passed, 1 a wrong answer, 2 usage, 3 a crash, 4 stuck (no progress). The worst of a range wins, a crash first.
 #include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -277,7 +277,7 @@ void drain(const Settings& settings, std::vector<Job>& jobs, Totals& totals) {
 int exit_code(const Totals& totals) {
   if (totals.crashed > 0) return 3;
   if (totals.wrong > 0 || totals.diverged > 0) return 1;
-  return totals.stuck > 0 ? 2 : 0;
+  return totals.stuck > 0 ? 4 : 0;
 }
 
 int run_range(const Settings& settings) {
@@ -315,7 +315,7 @@ int main(int count, char** arguments) {
         stderr,
         "usage: millrace-sim (--seeds A..B [--jobs N] | --seed N [--quiet]) [--mode quiet|crash|errors|damage]\n"
         "                    [--without CLASS]… [--suppress A-B]… [--replays PER_MILLE]\n");
-    return 64;
+    return 2;
   }
   return settings.single ? millrace::sim::run_single(settings) : millrace::sim::run_range(settings);
 }

@@ -65,6 +65,7 @@ void SimWorld::end(SimProcess& process, EndReason reason) {
   process.reason_ = reason;
   mix(2, process.number_, static_cast<std::uint64_t>(reason));
   for (auto& kernel : process.kernels_) kernel->die();
+  for (Reactor* reactor : process.program_->reactors()) reactor->abandon();
   process.program_.reset();
   for (auto& [number, file] : process.files_) {
     if (file.socket) {

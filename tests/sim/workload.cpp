@@ -20,6 +20,16 @@ WorkloadPlan WorkloadPlan::draw(Random& random) {
   plan.linger = random.below(2) == 0 ? 0 : static_cast<Nanos>(random.below(5'000'000));
   plan.pace = static_cast<Nanos>(std::uint64_t{200'000} << random.below(9));  // 0.2 ms .. 51 ms
   plan.burst = between(1, 32);
+  // Every sixth seed fills segments, so that they close, merge, and sometimes go.
+  bool heavy = random.below(6) == 0;
+  bool retains = random.below(3) == 0;
+  if (heavy) {
+    plan.bytes_per_second_max = 4 * MiB;
+    plan.batch_bytes = 128 * KiB;
+    plan.record_bytes_max = 16 * KiB;
+    plan.pace = 200'000;
+    if (retains) plan.retain_bytes = 40 * MiB;
+  }
   plan.pace = std::max(plan.pace, plan.pace_min());
   // A third of the seeds passes midnight, some of them in a zone of their own.
   constexpr Nanos to_midnight = 57'600'000'000'000;  // from the world's 08:00
@@ -32,7 +42,6 @@ WorkloadPlan WorkloadPlan::draw(Random& random) {
 /// A seed's worth is what happens to its records, not how many there are: the clients together stay below these rates.
 Nanos WorkloadPlan::pace_min() const {
   constexpr std::uint64_t records_per_second_max = 2'000;
-  constexpr std::uint64_t bytes_per_second_max = 1 * MiB;
   std::uint64_t records_per_pace = std::uint64_t{clients} * producers_per_client * (burst + 1) / 2;
   std::uint64_t bytes_per_pace = records_per_pace * (record_bytes_max / 2 + Ledger::record_bytes_min);
   constexpr std::uint64_t second = 1'000'000'000;
@@ -46,7 +55,7 @@ std::string WorkloadPlan::describe() const {
          item("producers", producers_per_client) + item("consumers", consumers_per_client) +
          item("batch_bytes", batch_bytes) + item("batch_records", batch_records) +
          item("record_bytes", record_bytes_max) + item("in_flight", in_flight) + item("linger_us", linger / 1000) +
-         item("pace_us", pace / 1000) + item("burst", burst) + item("midnight", wall_offset != 0 ? 1 : 0);
+         item("pace_us", pace / 1000) + item("burst", burst) + item("retain_bytes", retain_bytes) + item("midnight", wall_offset != 0 ? 1 : 0);
 }
 
 }  // namespace millrace::sim
