@@ -14,6 +14,7 @@
 #include "millrace/client.hpp"
 #include "sdk/core/consumer_core.hpp"
 #include "sdk/core/producer_core.hpp"
+#include "sdk/record_walk.hpp"
 #include "sdk/socket_thread.hpp"
 
 namespace millrace {
@@ -106,7 +107,7 @@ class ConsumerImpl final : public std::enable_shared_from_this<ConsumerImpl>, pu
   ConsumerImpl(std::shared_ptr<ClientImpl> client, ConsumerOptions options);
 
   const ReadResult& next(std::chrono::nanoseconds timeout);
-  std::uint64_t next_offset() const { return next_offset_; }
+  std::uint64_t next_offset() const { return walk_.next_offset(); }
   void close();
   ClientImpl& client() { return *client_; }
 
@@ -117,10 +118,7 @@ class ConsumerImpl final : public std::enable_shared_from_this<ConsumerImpl>, pu
   void consumer_timer() override;
 
  private:
-  bool next_in_batches();
-  bool past_until(const ReadBatch& batch, std::uint32_t record) const;
-  void fill(const ReadBatch& batch, std::uint32_t record);
-  void leave_event();
+  void leave_batches();
   const ReadResult& end();
   const ReadResult& tell(ReadEventCore& event);
 
@@ -133,12 +131,7 @@ class ConsumerImpl final : public std::enable_shared_from_this<ConsumerImpl>, pu
   std::atomic<std::uint64_t> consumed_{0};  // bytes, to be told to the core
 
   // The handle's side.
-  ReadEventCore event_;  // being walked through, when `inside_`
-  bool inside_ = false;
-  std::size_t batch_ = 0;
-  std::uint32_t record_ = 0;
-  std::uint64_t given_ = 0;
-  std::uint64_t next_offset_ = 0;
+  RecordWalk walk_;
   bool ended_ = false;
   ReadResult result_;
 };

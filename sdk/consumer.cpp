@@ -20,12 +20,10 @@ wire::Position position_of(const Place& place) {
   return {};
 }
 
-ByteView outer(Bytes bytes) { return {bytes.data(), bytes.size()}; }
-
 }  // namespace
 
 ConsumerImpl::ConsumerImpl(std::shared_ptr<ClientImpl> client, ConsumerOptions options)
-    : client_(std::move(client)), options_(std::move(options)) {}
+    : client_(std::move(client)), options_(std::move(options)), walk_(options_) {}
 
 void ConsumerImpl::begin(Nanos now) {
   ConsumerSettings settings;
@@ -65,13 +63,18 @@ const ReadResult& ConsumerImpl::next(std::chrono::nanoseconds timeout) {
   Nanos deadline = 0;  // asked for only where it matters: most records are there
   for (;;) {
     if (ended_) return result_;
-    if (inside_ && next_in_batches()) return result_;
-    if (ended_) return result_;
+    if (walk_.inside()) {
+      const RecordWalk::Step step = walk_.next(result_);
+      if (step == RecordWalk::Step::record) return result_;
+      leave_batches();
+      if (step == RecordWalk::Step::finished) return end();
+    }
     if (deadline == 0) deadline = deadline_after(timeout);
+    ReadEventCore event;
     const bool there = client_->thread().gate().wait(deadline, [&] {
       const std::lock_guard lock(mutex_);
       if (events_.empty()) return false;
-      event_ = std::move(events_.front());
+      event = std::move(events_.front());
       events_.pop_front();
       return true;
     });
@@ -80,10 +83,8 @@ const ReadResult& ConsumerImpl::next(std::chrono::nanoseconds timeout) {
       result_.event = ReadEvent::timed_out;
       return result_;
     }
-    if (event_.kind != ReadEventCore::Kind::batches) return tell(event_);
-    inside_ = true;
-    batch_ = 0;
-    record_ = 0;
+    if (event.kind != ReadEventCore::Kind::batches) return tell(event);
+    walk_.enter(std::move(event));
   }
 }
 
@@ -98,7 +99,7 @@ const ReadResult& ConsumerImpl::tell(ReadEventCore& event) {
       result_.loss_first = event.first;
       result_.loss_end = event.next;
       result_.problem.code = event.error == Error::out_of_range ? ErrorCode::out_of_range : ErrorCode::data_loss;
-      next_offset_ = event.next;
+      walk_.pass_to(event.next);
       break;
     case ReadEventCore::Kind::failed:
       result_.event = ReadEvent::failed;
@@ -118,63 +119,8 @@ const ReadResult& ConsumerImpl::end() {
   return result_;
 }
 
-bool ConsumerImpl::past_until(const ReadBatch& batch, std::uint32_t record) const {
-  if (!options_.until) return false;
-  const Place& until = *options_.until;
-  switch (until.kind) {
-    case Place::Kind::offset: return batch.header.first_offset + record >= until.offset;
-    case Place::Kind::time: return batch.header.leader_time >= until.time;
-    case Place::Kind::day:
-      return batch.header.day > until.day ||
-             (batch.header.day == until.day && batch.header.first_id + record >= until.id);
-    case Place::Kind::earliest:
-    case Place::Kind::latest: break;  // the server ends there, between batches
-  }
-  return false;
-}
-
-bool ConsumerImpl::next_in_batches() {
-  for (; batch_ < event_.batches.size(); ++batch_, record_ = 0) {
-    const ReadBatch& batch = event_.batches[batch_];
-    for (; record_ < batch.body.count(); ++record_) {
-      const std::uint64_t offset = batch.header.first_offset + record_;
-      if (offset < event_.first) continue;
-      if (past_until(batch, record_)) return end(), true;
-      next_offset_ = offset + 1;
-      if (options_.type && batch.body.type(record_) != *options_.type) continue;
-      if (options_.count != 0 && given_ == options_.count) return end(), true;
-      given_ += 1;
-      fill(batch, record_);
-      ++record_;
-      return true;
-    }
-  }
-  next_offset_ = std::max(next_offset_, event_.next);
-  leave_event();
-  return false;
-}
-
-void ConsumerImpl::fill(const ReadBatch& batch, std::uint32_t record) {
-  const BatchHeader& header = batch.header;
-  result_.event = ReadEvent::record;
-  ReadRecord& target = result_.record;
-  target.stream = options_.stream;
-  target.offset = header.first_offset + record;
-  target.day = header.day;
-  target.id = header.first_id + record;
-  target.lsn = header.lsn;
-  target.leader_time = header.leader_time;
-  target.event_time = batch.body.event_time(record);
-  target.type = batch.body.type(record);
-  target.payload = outer(batch.body.payload(record));
-  target.key = batch.body.has_keys() ? outer(batch.body.key(record)) : ByteView{};
-  target.headers = batch.body.has_headers() ? outer(batch.body.headers(record)) : ByteView{};
-}
-
-void ConsumerImpl::leave_event() {
-  inside_ = false;
-  consumed_.fetch_add(event_.bytes.size());
-  event_ = {};
+void ConsumerImpl::leave_batches() {
+  consumed_.fetch_add(walk_.leave());
   client_->thread().signal(*this);
 }
 

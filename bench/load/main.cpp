@@ -1,8 +1,8 @@
 // millrace-load: an open-loop generator over the SDK. It blocks, never spins; figures go to stderr for people and to --json
 // for scripts.
+#include <charconv>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -35,7 +35,9 @@ ClientOptions client_options(const Options& options) {
 
 int port_of(const std::string& server) {
   const std::size_t colon = server.rfind(':');
-  return colon == std::string::npos ? 0 : std::atoi(server.c_str() + colon + 1);
+  int port = 0;
+  if (colon != std::string::npos) std::from_chars(server.data() + colon + 1, server.data() + server.size(), port);
+  return port;
 }
 
 Json quantile(const LatencyHistogram& latency, double q) {

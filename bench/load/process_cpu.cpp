@@ -3,11 +3,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <cstdlib>
+#include <charconv>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <string_view>
 
 namespace millrace::load {
 
@@ -45,6 +46,12 @@ std::optional<double> from_schedstat(const std::string& directory) {
   return nanoseconds / 1e9;
 }
 
+int number_in(std::string_view text, int base) {
+  int number = 0;
+  std::from_chars(text.data(), text.data() + text.size(), number, base);
+  return number;
+}
+
 /// The inode of the socket that listens at `port`, from a table of /proc/net; empty when there is none.
 std::string listening_inode(const char* table, int port) {
   std::ifstream file(table);
@@ -56,7 +63,7 @@ std::string listening_inode(const char* table, int port) {
     fields >> slot >> local >> remote >> state >> queues >> timer >> retransmits >> user >> timeout >> inode;
     const std::size_t colon = local.rfind(':');
     if (state != "0A" || colon == std::string::npos) continue;
-    if (std::strtol(local.c_str() + colon + 1, nullptr, 16) == port) return inode;
+    if (number_in(std::string_view(local).substr(colon + 1), 16) == port) return inode;
   }
   return "";
 }
@@ -86,7 +93,7 @@ int pid_listening_at(int port) {
     for (std::filesystem::directory_iterator fd(process->path() / "fd", hidden), last; !hidden && fd != last;
          fd.increment(hidden)) {
       std::error_code gone;
-      if (std::filesystem::read_symlink(fd->path(), gone) == wanted) return std::atoi(name.c_str());
+      if (std::filesystem::read_symlink(fd->path(), gone) == wanted) return number_in(name, 10);
     }
   }
   return 0;

@@ -5,7 +5,6 @@
 //   ./example-produce 127.0.0.1:7070 1000
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <future>
 #include <string>
 #include <vector>
@@ -86,5 +85,5 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: %s [HOST:PORT [VISITS]]\n", argv[0]);
     return 2;
   }
-  return run(argc > 1 ? argv[1] : "127.0.0.1:7070", argc > 2 ? std::atoi(argv[2]) : 1000);
+  return run(argc > 1 ? argv[1] : "127.0.0.1:7070", argc > 2 ? std::stoi(argv[2]) : 1000);
 }
