@@ -24,13 +24,6 @@ struct PlacedRow {
   std::uint32_t length = 0;
 };
 
-RowKey key_at(Bytes row) {
-  RowKey key{.tag = load<StateTag>(row)};
-  if (key.tag != StateTag::log) key.first = load<std::uint64_t>(row, 8);
-  if (key.tag == StateTag::window) key.second = load<std::uint64_t>(row, 16);
-  return key;
-}
-
 }  // namespace
 
 IndexBuilder::IndexBuilder(Reactor& reactor)
@@ -199,8 +192,8 @@ Task<std::uint64_t> IndexBuilder::put_state_rows(StateCapture& capture) {
   std::vector<PlacedRow> placed;
   for (std::size_t at = 0; at < rows_.size();) {
     const Bytes rest = Bytes(rows_).subspan(at);
-    const std::uint32_t length = 8 + load<std::uint32_t>(rest, 4);
-    placed.push_back({key_at(rest), static_cast<std::uint32_t>(at), length});
+    const auto length = static_cast<std::uint32_t>(row_length(rest));
+    placed.push_back({row_key(rest), static_cast<std::uint32_t>(at), length});
     at += length;
     if (placed.size() % rows_per_step == 0) co_await Yield{};
   }
@@ -262,6 +255,7 @@ Task<> IndexBuilder::append_directory(IndexFile& file, std::uint8_t level) {
   header.entries = rows;
   header.streams = 0;
   header.state_bytes = 0;
+  header.covers = begin_ - units.back().offset;
   auto ending = end_unit(file, header);
   auto ended = co_await ending;
   if (!ended) co_return fail(ended.error());
@@ -338,6 +332,7 @@ Task<> IndexBuilder::append_day_table(IndexFile& file, IndexFile* before, std::v
   header.entries = rows;
   header.streams = 0;
   header.state_bytes = 0;
+  header.covers = 0;
   auto ending = end_unit(file, header);
   co_return co_await ending;
 }

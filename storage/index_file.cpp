@@ -73,7 +73,7 @@ Task<std::optional<UnitRef>> IndexFile::last_unit(std::uint64_t size) {
       if (!header) continue;
       UnitRef unit{.offset = at, .header = *header};
       if (unit.end() > size) continue;
-      auto verifying = payload_fits(unit);
+      auto verifying = verify(unit);
       auto fits = co_await verifying;
       if (!fits) co_return fail(fits.error());
       if (*fits) co_return std::optional<UnitRef>(unit);
@@ -83,8 +83,7 @@ Task<std::optional<UnitRef>> IndexFile::last_unit(std::uint64_t size) {
   co_return std::optional<UnitRef>{};
 }
 
-Task<bool> IndexFile::payload_fits(const UnitRef& ref) {
-  const UnitRef unit = ref;
+Task<bool> IndexFile::verify(UnitRef unit) {
   AlignedMemory memory(scan_bytes);
   XXH3_state_t state;
   XXH3_64bits_reset(&state);

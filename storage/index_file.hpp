@@ -30,6 +30,7 @@ struct UnitRef {
   std::uint64_t offset = 0;
   UnitHeader header;
   std::uint64_t end() const { return offset + unit_span(header.payload_bytes); }
+  std::uint64_t end_of_payload() const { return offset + unit_header_bytes + header.payload_bytes; }
   std::uint32_t end_segment() const { return header.first_segment + header.segments; }
 };
 
@@ -60,6 +61,10 @@ class IndexFile {
   /// First segment number that no unit covers.
   std::uint32_t next_segment() const { return spine_.empty() ? 0 : spine_.back().end_segment(); }
   std::uint64_t end() const { return end_; }
+  /// The day is over and everything of it is here.
+  bool complete() const { return table_.has_value(); }
+  /// Reads the whole unit against its hash.
+  Task<bool> verify(UnitRef unit);
   File& file() { return file_; }
 
   /// The stream's first part whose end is not passed, in segments from `first_segment` on; nothing when there is none.
@@ -95,7 +100,6 @@ class IndexFile {
   IndexFile(File file, Day day, IndexStats& stats) : day_(day), stats_(stats), file_(std::move(file)) {}
   Task<> load_spine();
   Task<std::optional<UnitRef>> last_unit(std::uint64_t size);
-  Task<bool> payload_fits(const UnitRef& unit);
   Task<const std::byte*> block(std::uint64_t number);
   Task<std::uint64_t> lower_bound(std::uint64_t at, std::uint64_t rows, std::uint32_t row_bytes, std::uint32_t key_at,
                                   std::uint64_t key, bool hashed);

@@ -9,6 +9,7 @@ OpenRun::OpenRun() : parts_(parts) {}
 void OpenRun::begin(const SegmentFacts& segment) {
   segment_ = segment;
   end_lsn_ = segment.first_lsn;
+  end_position_ = 0;
   first_time_ = last_time_ = 0;
   entries_.clear();
   streams_.clear();
@@ -23,6 +24,7 @@ void OpenRun::append(const BatchHeader& header, std::uint64_t position) {
   if (end_lsn_ == segment_.first_lsn) first_time_ = header.leader_time;
   last_time_ = header.leader_time;
   end_lsn_ = end_lsn_.next();
+  end_position_ = position + batch_span(header.body_bytes);
   if (header.kind != BatchKind::data) return;
 
   const StreamId id{header.stream_id};

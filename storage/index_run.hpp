@@ -59,6 +59,8 @@ class OpenRun {
 
   const SegmentFacts& segment() const { return segment_; }
   Lsn end_lsn() const { return end_lsn_; }
+  /// Where the last batch ends in the file.
+  std::uint64_t end_position() const { return end_position_; }
   Nanos first_time() const { return first_time_; }
   Nanos last_time() const { return last_time_; }
   std::uint32_t entry_count() const { return static_cast<std::uint32_t>(entries_.size()); }
@@ -96,6 +98,7 @@ class OpenRun {
 
   SegmentFacts segment_;
   Lsn end_lsn_{};
+  std::uint64_t end_position_ = 0;
   Nanos first_time_ = 0;
   Nanos last_time_ = 0;
   Chunked<Entry, 4096> entries_;

@@ -104,7 +104,7 @@ Result<UnitHeader> read_unit_header(Bytes bytes) {
   auto header = load<UnitHeader>(bytes);
   if (header.checksum != checksum_of(header)) return fail(Error::corrupt);
   if (header.version != 1) return fail(Error::unsupported_version);
-  if (!lengths_fit(header) || header.reserved != 0) return fail(Error::corrupt);
+  if (!lengths_fit(header) || (header.covers != 0 && header.kind != UnitKind::directory)) return fail(Error::corrupt);
   return header;
 }
 

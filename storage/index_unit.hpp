@@ -37,7 +37,7 @@ struct UnitHeader {
   std::uint64_t state_bytes = 0;  // run: state rows behind those
   Id128 segment_id{};             // of the last segment covered
   std::uint64_t back = 0;         // bytes back to the header of the unit before the ones this one covers; 0 = none
-  std::uint64_t reserved = 0;
+  std::uint64_t covers = 0;       // directory: bytes back to the header of the last unit it covers
 };
 static_assert(sizeof(UnitHeader) == unit_header_bytes && std::is_trivially_copyable_v<UnitHeader>);
 

@@ -8,7 +8,7 @@
 #include "storage/names.hpp"
 #include "storage/opening.hpp"
 #include "storage/quarantine.hpp"
-#include "storage/state_file.hpp"
+#include "storage/state_load.hpp"
 
 namespace millrace {
 
@@ -42,7 +42,21 @@ Task<> Opening::load_tables() {
   SegmentKey from = opened_.first_kept;
   if constexpr (mutant("dedupe_lost_at_restart")) co_return Result<>{};
   if (!(from < newest)) co_return Result<>{};
+  report_.step = "loading the tables";
+  StateLoadOptions wanted{.shard_directory = options_.directory,
+                          .log_id = meta_.node().log_id,
+                          .day_offset_seconds = options_.day_offset_seconds,
+                          .buffered = options_.buffered,
+                          .first_kept = from,
+                          .until = newest};
+  auto loading = millrace::load_tables(reactor_, std::move(wanted), tables_);
+  auto load = co_await loading;
+  if (!load) co_return fail(load.error());
+  report_.reads += load->reads;
+  if (!(load->next < newest)) co_return Result<>{};
+  // The index lacks the rest: it is read from the segments.
   report_.step = "reading closed segments";
+  from = load->next;
   auto replaying = replay_closed(from, newest);
   auto replayed = co_await replaying;
   co_return std::move(replayed);

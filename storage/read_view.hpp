@@ -27,6 +27,7 @@
 #include "storage/index_builder.hpp"
 #include "storage/index_run.hpp"
 #include "storage/place.hpp"
+#include "storage/state_file.hpp"
 #include "storage/tail_cache.hpp"
 
 namespace millrace {
@@ -123,6 +124,10 @@ class ReadView {
   bool writing() const { return writing_; }
   std::size_t runs_behind() const { return runs_.size() - (open_ ? 1 : 0); }
 
+  /// The state file holds what segments before this one did to the tables. Retention keeps the others: their state batches may be
+  /// among what was dropped.
+  SegmentKey state_saved() const { return state_saved_; }
+
   // ---- What readers ask. ----
 
   const ViewStart& start() const { return start_; }
@@ -179,6 +184,7 @@ class ReadView {
   void start_writing();
   Task<> write_closed();
   Task<> finish_index(std::shared_ptr<IndexFile> file);
+  Task<> save_state(SegmentKey closed);
   void retire(const std::shared_ptr<OpenRun>& run);
   void wake();
   void begin_run(const SegmentFacts& segment);
@@ -199,6 +205,9 @@ class ReadView {
   std::deque<Closing> closing_;  // what the background task has still to write
   bool writing_ = false;
   Signal written_;
+  std::unique_ptr<StateFile> state_;  // opened when it is first saved to
+  SegmentKey state_saved_{};
+  std::uint64_t state_behind_ = 0;  // log bytes since
   ViewStart start_;
   bool serving_ = false;
   bool stopping_ = false;

@@ -156,6 +156,13 @@ Result<> StateRowReader::read_fields(StateRow& row, Bytes rest) const {
   return fail(Error::corrupt);
 }
 
+RowKey row_key(Bytes row) {
+  RowKey key{.tag = load<StateTag>(row)};
+  if (key.tag != StateTag::log) key.first = load<std::uint64_t>(row, 8);
+  if (key.tag == StateTag::window) key.second = load<std::uint64_t>(row, 16);
+  return key;
+}
+
 Result<bool> StateRowReader::next(StateRow& row) {
   if (rest_.empty()) return false;
   if (rest_.size() < sizeof(RowHead)) return fail(Error::corrupt);

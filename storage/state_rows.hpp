@@ -83,6 +83,10 @@ void write_row(std::vector<std::byte>& target, const WindowRow& row);
 void write_row(std::vector<std::byte>& target, const ProducerRow& row);
 void write_row(std::vector<std::byte>& target, const LogRow& row);
 
+/// The key of the row that `row` begins with, and the row's length. Not checked: for rows whose hash was.
+RowKey row_key(Bytes row);
+inline std::size_t row_length(Bytes row) { return 8 + std::size_t{load<std::uint32_t>(row, 4)}; }
+
 /// Rows one after the other; false at the end. Errors: corrupt (structure, limits, keys that do not rise).
 class StateRowReader {
  public:
