@@ -66,13 +66,16 @@ class DirectoryReader {
   std::uint32_t shard_count() const;
   std::int32_t day_offset_seconds() const;
   const std::vector<DirectoryShard>& shards() const;
-  /// Every stream with its bounds, sorted by name.
+  /// Every stream with its bounds, sorted by name; first_offset as trims left it (first_readable asks the index).
   std::vector<DirectoryStream> streams() const;
   /// unknown_stream when there is none of that name.
   Result<DirectoryStream> find_stream(std::string_view name) const;
 
-  /// A cursor of one stream, or of all streams of a shard. Following looks at the directory again every `poll` (a live server tells
-  /// nobody). Valid as long as this.
+  /// The first offset that trims and retention left.
+  Task<Offset> first_readable(StreamId stream);
+
+  /// A cursor of one stream, or of all streams of a shard. Following looks at the directory again every 20 ms (a live server
+  /// tells nobody). Valid as long as this. Errors: unknown_stream, invalid_argument (no such shard).
   Result<std::unique_ptr<Reader>> read_stream(StreamId stream, const Seek& from, bool follow);
   Result<std::unique_ptr<Reader>> read_shard(ShardIndex shard, const Seek& from, bool follow);
 
@@ -81,9 +84,13 @@ class DirectoryReader {
 
  private:
   struct Impl;
-  DirectoryReader(Reactor& reactor, std::unique_ptr<Impl> impl);
+  DirectoryReader(Reactor& reactor, std::shared_ptr<Impl> impl);
+  static Task<> refresh_all(std::shared_ptr<Impl> impl);
+  static Task<> poll(Reactor& reactor, std::shared_ptr<Impl> impl);
+  void start_polling();
+
   Reactor& reactor_;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;  // shared with the task that polls
 };
 
 }  // namespace millrace

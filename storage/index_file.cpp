@@ -98,6 +98,8 @@ Task<bool> IndexFile::verify(UnitRef unit) {
     if (*got < length) co_return false;
     const std::uint64_t use = std::min(rest, length - skip);
     XXH3_64bits_update(&state, memory.bytes().data() + skip, use);
+    const Bytes padding = memory.bytes().first(length).subspan(skip + use);
+    if (!all_zero(padding)) co_return false;
     rest -= use;
     skip = 0;
     co_await Yield{};

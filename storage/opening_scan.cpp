@@ -96,9 +96,25 @@ Task<> Opening::replay_closed(SegmentKey from, SegmentKey to) {
       at.next_lsn = closed->header->first_lsn;
       tables_.set_log(at);
     }
+    // Its run is made anew on the way, by the path that a live segment's takes.
+    tables_.begin_segment();
+    feeding_view_ = closed->header.has_value();
+    if (feeding_view_) {
+      ViewStart start{
+          .first_kept = opened_.first_kept, .has_open = true, .open = {keys[i], closed->header->segment_id, {}}};
+      start.open.first_lsn = start.next_lsn = closed->header->first_lsn;
+      view_.begin(start);
+    }
     auto scanning = scan(closed->segment, input);
     auto verdict = co_await scanning;
     if (!verdict) co_return fail(verdict.error());
+    if (feeding_view_) {
+      view_.segment_closed(tables_.capture_segment());
+      view_.segment_settled(keys[i]);
+      if (keys[i].day < (i + 1 < keys.size() ? keys[i + 1] : to).day) view_.day_finished(keys[i].day);
+      feeding_view_ = false;
+      while (view_.runs_behind() >= runs_behind_max) co_await view_.run_written().wait();
+    }
     // Damage in a closed segment costs its range, not the start.
     if (verdict->damaged)
       report_.notes.push_back(path_of(keys[i]) + ": " + std::string(recovery_row_text(verdict->row).reason));

@@ -28,12 +28,12 @@ ReadView::~ReadView() = default;
 void ReadView::begin(const ViewStart& start) {
   start_ = start;
   serving_ = false;
+  // Closed segments that had settled stay as they are; of the others recovery tells anew.
   std::erase_if(closing_, [](const Closing& closing) { return !closing.settled; });
+  std::erase_if(runs_,
+                [&](const RunPtr& run) { return run == open_ || readable_of(run->segment().key) != UINT64_MAX; });
   unsettled_.clear();
   open_.reset();
-  std::erase_if(runs_, [&](const RunPtr& run) {
-    return std::none_of(closing_.begin(), closing_.end(), [&](const Closing& closing) { return closing.run == run; });
-  });
   first_kept_ = start.first_kept;
   front_dropped_ = start.first_lsn > Lsn{1};
   index_->drop_before(first_kept_);
@@ -197,6 +197,7 @@ void ReadView::note(const BatchHeader& header, std::uint64_t position) {
 void ReadView::retire(const std::shared_ptr<OpenRun>& run) {
   std::erase_if(runs_, [&](const RunPtr& held) { return held == run; });
   ++runs_moved_;
+  written_.notify();
 }
 
 // Runs are written one by one in the order of the log. What cannot be written now is left out: the index is derivable, and whoever

@@ -122,6 +122,8 @@ class ReadView {
   bool pinned_before(SegmentKey key) const;
   /// Runs that are closed and not in the index file yet; the log holds the next segment's close back beyond runs_behind_max.
   bool writing() const { return writing_; }
+  /// Wakes when a run went to the index, or could not.
+  Signal& run_written() { return written_; }
   std::size_t runs_behind() const { return runs_.size() - (open_ ? 1 : 0); }
 
   /// The state file holds what segments before this one did to the tables. Retention keeps the others: their state batches may be

@@ -20,6 +20,7 @@ struct Reader::Cursor {
   bool waited = false;    // it came to the end once
   Day day{};              // of the last batch given; 0 = none yet
   Day told{};             // the last day told finished
+  bool damaged = false;   // the last read gave a batch that does not verify
   unsigned failures = 0;  // reads of this place that failed in a row
 
   // One stream.

@@ -90,7 +90,29 @@ Task<Reader::Step> Reader::fetch(MutableBytes target, ReadChunk& chunk) {
     co_return Step::full;
   }
   cursor.failures = 0;
-  co_return give_entries(count, begin, lease->bytes().first(*got), target, chunk);
+  cursor.damaged = false;
+  const Result<Step> step = give_entries(count, begin, lease->bytes().first(*got), target, chunk);
+  if (!cursor.damaged) co_return step;
+  *lease = ReadView::BufferLease();  // what comes now takes one itself
+  auto telling = tell_damage(segment, chunk);
+  co_return co_await telling;
+}
+
+// The entry's batch does not verify. In a directory that a server writes, its segment may have been dropped and reused under us.
+Task<Reader::Step> Reader::tell_damage(SegmentKey segment, ReadChunk& chunk) {
+  if (!view_.options().write_index) {
+    cursor_->file = {};
+    auto reading = read_front(segment);
+    auto front = co_await reading;
+    if (!front) co_return fail(front.error());
+    const bool same = *front && (**front).facts.key == segment;
+    if (!same) {
+      view_.drop_before({segment.day, segment.number + 1});
+      co_return Step::more;
+    }
+  }
+  lose_entry(chunk);
+  co_return Step::full;
 }
 
 Reader::Step Reader::give_entries(std::size_t count, std::uint64_t begin, Bytes bytes, MutableBytes target,
@@ -103,7 +125,7 @@ Reader::Step Reader::give_entries(std::size_t count, std::uint64_t begin, Bytes 
     auto header = at + span_of(entry) <= bytes.size() ? verify(entry, bytes.subspan(at, span_of(entry)))
                                                       : Result<BatchHeader>(fail(Error::corrupt));
     if (!header) {
-      lose_entry(chunk);
+      cursor.damaged = true;
       return Step::full;
     }
     const Offset end{header->first_offset + header->record_count};
@@ -162,8 +184,9 @@ Task<Reader::Step> Reader::fetch_large(MutableBytes target, ReadChunk& chunk) {
   cursor.failures = 0;
   auto header = done == whole.size() ? verify(entry, whole) : Result<BatchHeader>(fail(Error::corrupt));
   if (!header) {
-    lose_entry(chunk);
-    co_return Step::full;
+    *lease = ReadView::BufferLease();
+    auto telling = tell_damage(segment, chunk);
+    co_return co_await telling;
   }
   if (header->lsn >= view_.durable().value) co_return Step::waits;
   ++cursor.entry;

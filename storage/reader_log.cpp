@@ -113,7 +113,8 @@ Task<std::optional<Reader::SegmentFront>> Reader::read_front(SegmentKey segment)
   if (*got < bytes.size()) co_return std::optional<SegmentFront>{};
   auto header = read_segment_header(bytes.first(block_bytes), OpenFor::reading);
   if (!header) co_return std::optional<SegmentFront>{};
-  SegmentFront front{{segment, header->segment_id, header->first_lsn}, 0, header->previous_length};
+  const SegmentKey found{header->day, header->number};
+  SegmentFront front{{found, header->segment_id, header->first_lsn}, 0, header->previous_length};
   auto first = read_batch_header(bytes.subspan(block_bytes + group_header_bytes));
   if (first) front.first_time = first->leader_time;
   co_return std::optional<SegmentFront>(front);

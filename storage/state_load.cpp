@@ -92,6 +92,26 @@ Task<std::vector<RunRows>> list_runs(Index& index, SegmentKey from, SegmentKey u
   co_return std::move(all);
 }
 
+namespace {
+
+// Whether the index has what lies right before `next`: that day's segments, and the whole day before. What lacks there has to be
+// derived, and for that the tables are needed as they were then.
+Task<bool> index_reaches(Index& index, SegmentKey next, SegmentKey first_kept) {
+  const std::vector<Day> days = index.days();
+  for (const Day day : days) {
+    if (day > next.day || day.next(2) < next.day) continue;
+    if (day == next.day && next.number <= (first_kept.day == day ? first_kept.number : 0)) continue;
+    auto opening = index.file_of(day);
+    auto file = co_await opening;
+    if (!file && file.error() == Error::not_found) co_return false;
+    if (!file) co_return fail(file.error());
+    if (day == next.day ? (*file)->next_segment() < next.number : !(*file)->complete()) co_return false;
+  }
+  co_return true;
+}
+
+}  // namespace
+
 // The day before holds everything by its state batches; this day's may be incomplete.
 SegmentKey load_base(const std::vector<Day>& days, SegmentKey first_kept, SegmentKey until) {
   SegmentKey base = first_kept;
@@ -111,8 +131,15 @@ Task<StateLoad> load_tables(Reactor& reactor, StateLoadOptions options, Tables& 
   auto state = co_await loading;
   if (!state) co_return fail(state.error());
   Lsn expected{};
-  if ((*state)->newest() && (*state)->newest()->header.next() <= options.until &&
-      (*state)->newest()->header.next() >= options.first_kept) {
+  bool usable = (*state)->newest() && (*state)->newest()->header.next() <= options.until &&
+                (*state)->newest()->header.next() >= options.first_kept;
+  if (usable) {
+    auto asking = index_reaches(index, (*state)->newest()->header.next(), options.first_kept);
+    auto reaches = co_await asking;
+    if (!reaches) co_return fail(reaches.error());
+    usable = *reaches;
+  }
+  if (usable) {
     auto applying = apply_source((*state)->rows(), tables);
     auto applied = co_await applying;
     if (!applied) co_return fail(applied.error());

@@ -1,0 +1,177 @@
+#include "embed/directory_reader.hpp"
+
+#include <gtest/gtest.h>
+
+#include "tests/storage/log_lives.hpp"
+
+namespace millrace::test {
+namespace {
+
+using sim::SimWorld;
+
+using Lsns = std::map<std::uint64_t, std::vector<std::uint64_t>>;
+
+Task<> read_directory(Reactor& reactor, Lsns& lsns, std::string& diagnosis, Error& error) {
+  DirectoryOptions options;
+  options.directory = "data";
+  auto opening = DirectoryReader::open(reactor, options, diagnosis);
+  auto opened = co_await opening;
+  if (!opened) {
+    error = opened.error();
+    co_return Result<>{};
+  }
+  DirectoryReader& directory = **opened;
+  std::vector<std::byte> target(256 * KiB);
+  for (const DirectoryStream& stream : directory.streams()) {
+    auto reader = directory.read_stream(stream.id, Seek::earliest(), false);
+    EXPECT_TRUE(reader);
+    ReadBack back;
+    while (true) {
+      auto reading = (*reader)->next(target);
+      auto chunk = co_await reading;
+      if (!chunk) {
+        error = chunk.error();
+        break;
+      }
+      take_chunk(back, *chunk, target);
+      if (chunk->notice == ReadNotice::caught_up) break;
+    }
+    for (const BatchHeader& header : back.headers) lsns[stream.id.value].push_back(header.lsn);
+    for (const std::string& notice : back.notices) EXPECT_TRUE(notice.starts_with("day")) << notice;
+    EXPECT_EQ(back.headers.empty() ? 0 : back.headers.back().first_offset + back.headers.back().record_count,
+              stream.next_offset.value);
+  }
+  co_return Result<>{};
+}
+
+struct Followed {
+  Lsns lsns;
+  std::uint64_t total = 0;
+  std::string diagnosis;
+  bool stop = false;
+  bool ended = false;
+};
+
+Task<> follow_shard(Reactor& reactor, Followed& followed) {
+  DirectoryOptions options;
+  options.directory = "data";
+  auto opening = DirectoryReader::open(reactor, options, followed.diagnosis);
+  auto opened = co_await opening;
+  if (!opened) co_return Result<>{};
+  auto reader = (*opened)->read_shard(ShardIndex{0}, Seek::earliest(), true);
+  EXPECT_TRUE(reader);
+  std::vector<std::byte> target(256 * KiB);
+  while (!followed.stop) {
+    auto reading = (*reader)->next(target);
+    auto chunk = co_await reading;
+    if (!chunk) break;
+    ReadBack back;
+    take_chunk(back, *chunk, target);
+    for (const std::string& notice : back.notices) EXPECT_TRUE(notice.starts_with("day")) << notice;
+    for (const BatchHeader& header : back.headers) followed.lsns[header.stream_id].push_back(header.lsn);
+    followed.total += back.headers.size();
+  }
+  followed.ended = true;
+  co_return Result<>{};
+}
+
+struct Work {
+  std::uint64_t batches = 0;
+  std::uint32_t body_bytes = 0;
+  Nanos linger = 0;
+  std::map<StreamId, std::uint64_t> sequences{};
+  Lsns lsns{};
+};
+
+Task<> fill(Reactor& reactor, LogLife& life, Work& work) {
+  auto appending = append_batches(reactor, *life.log, work.batches, work.body_bytes, 4, work.sequences);
+  auto appended = co_await appending;
+  if (!appended) co_return appended;
+  auto reading = read_all_streams(*life.log);
+  auto read = co_await reading;
+  if (!read) co_return fail(read.error());
+  work.lsns = std::move(*read);
+  const Nanos until = reactor.now() + work.linger;
+  co_await Sleep(reactor, until);
+  co_return Result<>{};
+}
+
+class DirectoryReading : public testing::Test {
+ protected:
+  DirectoryReading() : world(21, sim::FaultPlan{}), node(world.add_node("server")) {}
+
+  void read(Lsns& lsns, Error& error) {
+    std::string diagnosis;
+    const bool ended = sim::run_program(
+        world, node, [&](Reactor& reactor, std::size_t) { return read_directory(reactor, lsns, diagnosis, error); },
+        3600 * nanos_per_second);
+    ASSERT_TRUE(ended);
+    EXPECT_EQ(error == Error{}, diagnosis.empty()) << diagnosis;
+  }
+  void live(Work& work, bool stop) {
+    LogLife life;
+    life.options = small_log_options();
+    life.stop = stop;
+    life.work = [&work](Reactor& reactor, LogLife& self) { return fill(reactor, self, work); };
+    run_life(world, node, life);
+  }
+
+  SimWorld world;
+  sim::SimNode& node;
+};
+
+TEST_F(DirectoryReading, a_stopped_directory_reads_like_its_server) {
+  Work work{.batches = 700, .body_bytes = 60 * KiB};
+  live(work, true);
+  Lsns lsns;
+  Error error{};
+  read(lsns, error);
+  EXPECT_EQ(error, Error{});
+  EXPECT_TRUE(lsns == work.lsns);
+}
+
+TEST_F(DirectoryReading, a_copy_without_index_state_and_with_a_tail_reads_the_same) {
+  Work work{.batches = 700, .body_bytes = 60 * KiB};
+  live(work, true);
+  Work more{.batches = 3, .body_bytes = 100, .sequences = work.sequences};
+  live(more, false);  // killed: the last batches are in the tail only
+  auto image = node.disk.image();
+  std::erase_if(image,
+                [](const auto& file) { return file.first.ends_with("/index") || file.first.ends_with("/state"); });
+  node.disk.load(image);
+  Lsns lsns;
+  Error error{};
+  read(lsns, error);
+  EXPECT_EQ(error, Error{});
+  EXPECT_TRUE(lsns == more.lsns);
+  EXPECT_TRUE(node.disk.image() == image) << "reading writes nothing";
+}
+
+TEST_F(DirectoryReading, a_live_log_is_followed) {
+  Work work{.batches = 900, .body_bytes = 30 * KiB, .linger = 2 * nanos_per_second};
+  LogLife life;
+  life.options = small_log_options();
+  life.work = [&work](Reactor& reactor, LogLife& self) { return fill(reactor, self, work); };
+  auto& server = world.start(node, 1, sim::CoroutineProgram::factory([&life](Reactor& reactor, std::size_t) {
+                               return live_once(reactor, life);
+                             }));
+  world.run_for(nanos_per_second / 20);
+  Followed followed;
+  auto& reader = world.start(node, 1, sim::CoroutineProgram::factory([&followed](Reactor& reactor, std::size_t) {
+                               return follow_shard(reactor, followed);
+                             }));
+  EXPECT_TRUE(world.run_until([&] { return !server.running() && followed.total >= 900; }, 600 * nanos_per_second));
+  EXPECT_EQ(followed.diagnosis, "");
+  EXPECT_TRUE(followed.lsns == work.lsns);
+  world.kill(reader);
+}
+
+TEST_F(DirectoryReading, what_is_no_directory_is_refused) {
+  Lsns lsns;
+  Error error{};
+  read(lsns, error);
+  EXPECT_EQ(error, Error::not_found);
+}
+
+}  // namespace
+}  // namespace millrace::test

@@ -1,0 +1,130 @@
+// What is derivable is derived: the index byte by byte (P24), the tables answer by answer (P10), at the cost that the state file and
+// the index were there to save.
+#include <gtest/gtest.h>
+
+#include "storage/index_unit.hpp"
+#include "tests/storage/log_lives.hpp"
+
+namespace millrace::test {
+namespace {
+
+using sim::DirectoryImage;
+using sim::SimWorld;
+
+struct Answers {
+  std::map<std::string, std::uint64_t> next_offsets;
+  std::map<std::uint64_t, std::vector<std::uint64_t>> lsns;
+  Lsn durable{};
+  bool operator==(const Answers&) const = default;
+};
+
+Task<> ask(Log& log, Answers& answers) {
+  log.visit_streams(
+      [&](const StreamInfo& info) { answers.next_offsets[std::string(info.name)] = info.next_offset.value; });
+  auto reading = read_all_streams(log);
+  auto read = co_await reading;
+  if (!read) co_return fail(read.error());
+  answers.lsns = std::move(*read);
+  co_return Result<>{};
+}
+
+struct Script {
+  std::uint64_t batches = 0;
+  std::map<StreamId, std::uint64_t> sequences;
+  Answers answers;
+};
+
+Task<> fill(Reactor& reactor, LogLife& life, Script& script) {
+  auto appending = append_batches(reactor, *life.log, script.batches, 60 * KiB, 5, script.sequences);
+  auto appended = co_await appending;
+  if (!appended) co_return appended;
+  auto waiting = wait_indexed(reactor, *life.log);
+  (void)co_await waiting;
+  auto asking = ask(*life.log, script.answers);
+  co_return co_await asking;
+}
+
+Task<> only_ask(Reactor& reactor, LogLife& life, Script& script) {
+  auto waiting = wait_indexed(reactor, *life.log);
+  (void)co_await waiting;
+  auto asking = ask(*life.log, script.answers);
+  co_return co_await asking;
+}
+
+class Rebuild : public testing::Test {
+ protected:
+  Rebuild() : world(11, sim::FaultPlan{}), node(world.add_node("server")) {}
+
+  void live(Script& script, Task<> (*work)(Reactor&, LogLife&, Script&), LogLife& life) {
+    life.options = small_log_options();
+    life.work = [&script, work](Reactor& reactor, LogLife& self) { return work(reactor, self, script); };
+    run_life(world, node, life);
+  }
+
+  /// The bytes of every file whose name ends so.
+  std::map<std::string, std::vector<std::byte>> files(std::string_view end) const {
+    std::map<std::string, std::vector<std::byte>> result;
+    for (const auto& [path, bytes] : node.disk.image())
+      if (path.ends_with(end)) result[path] = bytes;
+    return result;
+  }
+  void remove(std::string_view end) {
+    DirectoryImage image = node.disk.image();
+    std::erase_if(image, [&](const auto& file) { return file.first.ends_with(end); });
+    node.disk.load(image);
+  }
+
+  SimWorld world;
+  sim::SimNode& node;
+};
+
+TEST_F(Rebuild, index_and_tables_come_back_the_same) {
+  Script first;
+  first.batches = 1000;  // about four segments
+  LogLife life;
+  live(first, fill, life);
+  if (HasFatalFailure()) return;
+  const auto index = files("/index");
+  ASSERT_EQ(index.size(), 1U);
+  ASSERT_GT(index.begin()->second.size(), 3 * block_bytes);
+  EXPECT_EQ(files("/state").size(), 1U) << "the state file was written behind a closed segment";
+
+  for (const char* gone : {"/state", "/index", "both"}) {
+    if (gone != std::string("/index")) remove("/state");
+    if (gone != std::string("/state")) remove("/index");
+    Script again;
+    LogLife next;
+    live(again, only_ask, next);
+    if (HasFatalFailure()) return;
+    EXPECT_EQ(again.answers.next_offsets, first.answers.next_offsets) << "without " << gone;
+    EXPECT_TRUE(again.answers.lsns == first.answers.lsns) << "without " << gone;
+    EXPECT_TRUE(files("/index") == index) << "without " << gone << ": the index is derived byte by byte";
+  }
+}
+
+TEST_F(Rebuild, a_torn_end_of_the_index_is_derived_anew) {
+  Script first;
+  first.batches = 800;
+  LogLife life;
+  live(first, fill, life);
+  if (HasFatalFailure()) return;
+  const auto index = files("/index");
+  Random random(5);
+  for (int i = 0; i < 6; ++i) {
+    DirectoryImage image = node.disk.image();
+    auto& bytes = image[index.begin()->first];
+    if (i < 4) bytes.resize(random.next() % bytes.size() / block_bytes * block_bytes);
+    else bytes[bytes.size() - 1 - random.next() % block_bytes] ^= std::byte{4};
+    if (i % 2 == 0) std::erase_if(image, [](const auto& file) { return file.first.ends_with("/state"); });
+    node.disk.load(image);
+    Script again;
+    LogLife next;
+    live(again, only_ask, next);
+    if (HasFatalFailure()) return;
+    EXPECT_TRUE(again.answers.lsns == first.answers.lsns) << i;
+    EXPECT_TRUE(files("/index") == index) << i;
+  }
+}
+
+}  // namespace
+}  // namespace millrace::test
