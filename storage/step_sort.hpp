@@ -12,15 +12,15 @@ namespace millrace {
 inline constexpr std::size_t sort_piece = 512;      // sorted at once
 inline constexpr std::size_t sort_step = 8 * 1024;  // elements moved in one turn
 
-/// Sorts `values` by `less`; stable. `values` and whatever `less` refers to outlive the task.
+/// Sorts `values` by `less`. `values` and whatever `less` refers to outlive the task.
 template <class T, class Less>
 Task<> sort_in_steps(Reactor& reactor, std::vector<T>& values, Less less) {
   (void)reactor;
   const std::size_t size = values.size();
   std::size_t done = 0;
   for (std::size_t at = 0; at < size; at += sort_piece) {
-    std::stable_sort(values.begin() + static_cast<std::ptrdiff_t>(at),
-                     values.begin() + static_cast<std::ptrdiff_t>(std::min(size, at + sort_piece)), less);
+    std::sort(values.begin() + static_cast<std::ptrdiff_t>(at),
+              values.begin() + static_cast<std::ptrdiff_t>(std::min(size, at + sort_piece)), less);
     done += sort_piece;
     if (done >= sort_step / 4) {
       done = 0;
