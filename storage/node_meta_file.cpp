@@ -26,12 +26,16 @@ Task<> create_node_meta(Reactor& reactor, std::string path, NodeMetaWanted wante
   node.segment_bytes = wanted.segment_bytes;
   node.created = reactor.wall_now();
   AlignedMemory image(node_meta_bytes(wanted.shard_count));
-  write_node_slot(node, image.bytes().subspan(node_slot_offset(0)));
-  for (std::uint32_t shard = 0; shard < wanted.shard_count; ++shard) {
-    ShardSlot slot;
-    slot.sequence = 1;
-    slot.shard = ShardIndex{shard};
-    write_shard_slot(slot, image.bytes().subspan(shard_slot_offset(slot.shard, 0)));
+  // Both copies from the first day on: one bad block must never be the end of a directory.
+  for (unsigned copy = 0; copy < 2; ++copy) {
+    node.sequence = 1 + copy;
+    write_node_slot(node, image.bytes().subspan(node_slot_offset(copy)));
+    for (std::uint32_t shard = 0; shard < wanted.shard_count; ++shard) {
+      ShardSlot slot;
+      slot.sequence = 1 + copy;
+      slot.shard = ShardIndex{shard};
+      write_shard_slot(slot, image.bytes().subspan(shard_slot_offset(slot.shard, copy)));
+    }
   }
   const std::string temporary = path + ".tmp";
   auto opening =
@@ -53,7 +57,20 @@ Task<> create_node_meta(Reactor& reactor, std::string path, NodeMetaWanted wante
   co_return Result<>{};
 }
 
-Task<NodeSlot> read_node(File& file, std::string path, std::string& diagnosis) {
+// A copy that does not verify is written anew while the other one still does.
+Task<> heal_node(File& file, Bytes blocks, ChosenSlot<NodeSlot> chosen) {
+  const bool whole = read_node_slot(blocks.first(block_bytes), OpenFor::writing) &&
+                     read_node_slot(blocks.subspan(block_bytes), OpenFor::writing);
+  if (whole) co_return Result<>{};
+  const AlignedMemory block(block_bytes);
+  ++chosen.value.sequence;
+  write_node_slot(chosen.value, block.bytes());
+  auto writing = file.write_exact(node_slot_offset(chosen.write_next), block.bytes(), true);
+  auto written = co_await writing;
+  co_return std::move(written);
+}
+
+Task<NodeSlot> read_node(File& file, std::string path, bool heal, std::string& diagnosis) {
   AlignedMemory blocks(2 * block_bytes);
   auto reading = file.read(0, blocks.bytes());
   auto read = co_await reading;
@@ -67,6 +84,11 @@ Task<NodeSlot> read_node(File& file, std::string path, std::string& diagnosis) {
     else diagnosis = path + std::string(cure_both_bad);
     co_return fail(chosen.error());
   }
+  if (heal) {
+    auto healing = heal_node(file, blocks.bytes(), *chosen);
+    auto healed = co_await healing;
+    if (!healed) co_return fail(healed.error());
+  }
   co_return chosen->value;
 }
 
@@ -74,7 +96,7 @@ Task<NodeSlot> read_node(File& file, std::string path, std::string& diagnosis) {
 
 Task<NodeSlot> open_node_meta(Reactor& reactor, std::string path, NodeMetaWanted wanted, std::string& diagnosis) {
   MR_ASSERT(wanted.shard_count >= 1 && wanted.shard_count <= shard_count_max);
-  auto opening = File::open(reactor, path, open_read | direct_flag(wanted.buffered));
+  auto opening = File::open(reactor, path, open_read | open_write | direct_flag(wanted.buffered));
   auto file = co_await opening;
   if (!file && file.error() == Error::not_found) {
     auto creating = create_node_meta(reactor, path, wanted);
@@ -83,14 +105,14 @@ Task<NodeSlot> open_node_meta(Reactor& reactor, std::string path, NodeMetaWanted
       diagnosis = path + ": cannot be created: " + std::string(error_text(created.error()));
       co_return fail(created.error());
     }
-    auto again = File::open(reactor, path, open_read | direct_flag(wanted.buffered));
+    auto again = File::open(reactor, path, open_read | open_write | direct_flag(wanted.buffered));
     file = co_await again;
   }
   if (!file) {
     diagnosis = path + ": cannot be opened: " + std::string(error_text(file.error()));
     co_return fail(file.error());
   }
-  auto reading = read_node(*file, path, diagnosis);
+  auto reading = read_node(*file, path, true, diagnosis);
   auto node = co_await reading;
   if (!node) co_return fail(node.error());
   if (wanted.only_if_new) co_return *node;
@@ -120,7 +142,7 @@ Task<ShardMeta> ShardMeta::open(Reactor& reactor, std::string path, ShardIndex s
     co_return fail(file.error());
   }
   meta.file_ = std::move(*file);
-  auto reading_node = read_node(meta.file_, path, diagnosis);
+  auto reading_node = read_node(meta.file_, path, false, diagnosis);
   auto node = co_await reading_node;
   if (!node) co_return fail(node.error());
   meta.node_ = *node;
@@ -143,20 +165,24 @@ Task<ShardMeta> ShardMeta::open(Reactor& reactor, std::string path, ShardIndex s
   co_return std::move(meta);
 }
 
+// Both copies, one after the other: the change is durable with the first, and with the second no single bad block can bring
+// back what stood before it.
 Task<> ShardMeta::write(ShardSlot slot) {
-  slot.sequence = slot_.sequence + 1;
-  write_shard_slot(slot, block_.bytes());
-  auto writing = file_.write_exact(shard_slot_offset(slot.shard, write_next_), block_.bytes().first(block_bytes), true);
-  auto written = co_await writing;
-  if (!written) co_return fail(written.error());
-  slot_ = slot;
-  write_next_ ^= 1u;
+  for (int copy = 0; copy < 2; ++copy) {
+    slot.sequence = slot_.sequence + 1;
+    write_shard_slot(slot, block_.bytes());
+    auto writing = file_.write_exact(shard_slot_offset(slot.shard, write_next_), block_.bytes().first(block_bytes), true);
+    auto written = co_await writing;
+    if (!written) co_return fail(written.error());
+    slot_ = slot;
+    write_next_ ^= 1u;
+  }
   co_return Result<>{};
 }
 
-Task<Epoch> ShardMeta::take_epoch(Day last_day) {
+Task<Epoch> ShardMeta::take_epoch(Epoch above, Day last_day) {
   ShardSlot slot = slot_;
-  const Epoch epoch = slot.epoch.next();
+  const Epoch epoch = std::max(slot.epoch, above).next();
   millrace::take_epoch(slot, epoch);
   slot.last_day = std::max(slot.last_day, last_day);
   if constexpr (mutant("epoch_not_persisted")) {

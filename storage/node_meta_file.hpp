@@ -38,8 +38,8 @@ class ShardMeta {
   const ShardSlot& slot() const { return slot_; }
   Reactor& reactor() const { return file_.reactor(); }
 
-  /// The next epoch is this node's, durably.
-  Task<Epoch> take_epoch(Day last_day);
+  /// An epoch above every earlier one, and above `above` (the newest the log itself shows), is this node's, durably.
+  Task<Epoch> take_epoch(Epoch above, Day last_day);
   /// What is about to be dropped, so that a crash in the middle is finished and not wondered at. Empty = done.
   Task<> write_drop_intent(Lsn first_kept, std::vector<DropName> names);
 
