@@ -171,7 +171,8 @@ Task<> ShardMeta::write(ShardSlot slot) {
   for (int copy = 0; copy < 2; ++copy) {
     slot.sequence = slot_.sequence + 1;
     write_shard_slot(slot, block_.bytes());
-    auto writing = file_.write_exact(shard_slot_offset(slot.shard, write_next_), block_.bytes().first(block_bytes), true);
+    auto writing =
+        file_.write_exact(shard_slot_offset(slot.shard, write_next_), block_.bytes().first(block_bytes), true);
     auto written = co_await writing;
     if (!written) co_return fail(written.error());
     slot_ = slot;

@@ -94,7 +94,7 @@ Task<OpenedLog> Opening::run() {
   auto scanned = co_await scanning;
   if (!scanned) co_return fail(refuse(scanned.error(), options_.directory + ": its newest segment cannot be read"));
   if (opened_.epoch == Epoch{}) {
-    auto taking = meta_.take_epoch(tables_.log().day);
+    auto taking = meta_.take_epoch(tables_.log().epoch, tables_.log().day);
     auto epoch = co_await taking;
     if (!epoch) co_return fail(refuse(epoch.error(), options_.node_meta_path + ": the new epoch cannot be written"));
     opened_.epoch = *epoch;

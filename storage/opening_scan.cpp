@@ -184,8 +184,10 @@ Task<> Opening::scan_newest() {
       at.next_lsn = candidate.header->first_lsn;
       tables_.set_log(at);
     }
-    if (i == 0) view_.begin(start);
-    tables_.begin_segment();
+    if (i == 0) {
+      view_.begin(start);
+      tables_.begin_segment();
+    }
     auto scanning = scan(candidate.segment, input);
     auto verdict = co_await scanning;
     if (!verdict) co_return fail(verdict.error());
@@ -214,7 +216,7 @@ Task<> Opening::act_on(Verdict verdict, Candidate& candidate) {
     co_return Result<>{};
   }
   if (opened_.epoch == Epoch{}) {
-    auto taking = meta_.take_epoch(tables_.log().day);
+    auto taking = meta_.take_epoch(std::max(verdict.last_epoch, tables_.log().epoch), tables_.log().day);
     auto epoch = co_await taking;
     if (!epoch) co_return fail(refuse(epoch.error(), options_.node_meta_path + ": the new epoch cannot be written"));
     opened_.epoch = *epoch;
