@@ -290,8 +290,10 @@ struct ReaderProgram::Reading {
     }
     outcome.read = cursor.ended;
     outcome.error = cursor.error ? std::string(error_name(*cursor.error)) : "";
-    outcome.first = cursor.first();
-    outcome.next = cursor.next();
+    // Without a record, the read's own word says where what retention left begins: at its end.
+    bool nothing = cursor.ended && !cursor.error && cursor.records() == 0;
+    outcome.first = nothing ? core.next_offset() : cursor.first();
+    outcome.next = nothing ? core.next_offset() : cursor.next();
     outcome.records = cursor.records();
   }
   static SessionSettings settings_of(const WorkloadShared& shared, const std::string& stream, std::uint64_t seed) {

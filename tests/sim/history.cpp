@@ -141,11 +141,18 @@ void Ledger::told_lost(const std::string& stream, std::uint64_t first, std::uint
   losses_[stream].push_back({first, next});
 }
 
-bool Ledger::is_told_lost(const std::string& stream, std::uint64_t offset) const {
+/// The first offset of [first, next) that no reader was told is gone; `next` when all are. Losses may span 2^40 offsets.
+std::uint64_t Ledger::not_told_lost(const std::string& stream, std::uint64_t first, std::uint64_t next) const {
   auto found = losses_.find(stream);
-  if (found == losses_.end()) return false;
-  return std::any_of(found->second.begin(), found->second.end(),
-                     [&](const Loss& loss) { return loss.first <= offset && offset < loss.next; });
+  if (found == losses_.end()) return first;
+  for (std::uint64_t at = first; at < next;) {
+    std::uint64_t reached = at;
+    for (const Loss& loss : found->second)
+      if (loss.first <= at) reached = std::max(reached, loss.next);
+    if (reached == at) return at;
+    at = reached;
+  }
+  return next;
 }
 
 std::vector<std::string> Ledger::judge(const std::string& stream, std::uint64_t first, std::uint64_t next,
@@ -154,12 +161,20 @@ std::vector<std::string> Ledger::judge(const std::string& stream, std::uint64_t 
   static const std::map<std::uint64_t, Place> nothing;
   auto found = streams_.find(stream);
   const auto& places = found == streams_.end() ? nothing : found->second;
-  auto excused = [&](std::uint64_t offset) { return offset < first || (damaged && is_told_lost(stream, offset)); };
-  for (std::uint64_t offset = first; offset < next; ++offset)
-    if (!places.contains(offset) && !excused(offset)) {
-      broken.push_back("P04 " + stream + ": offset " + std::to_string(offset) + " was skipped");
-      break;
-    }
+  auto excused = [&](std::uint64_t offset) {
+    return offset < first || (damaged && not_told_lost(stream, offset, offset + 1) > offset);
+  };
+  auto check_gap = [&](std::uint64_t from, std::uint64_t to) {
+    std::uint64_t missing = damaged ? not_told_lost(stream, from, to) : from;
+    if (from < to && missing < to)
+      broken.push_back("P04 " + stream + ": offset " + std::to_string(missing) + " was skipped");
+  };
+  std::uint64_t expected_offset = first;
+  for (auto at = places.lower_bound(first); at != places.end(); ++at) {
+    check_gap(expected_offset, at->first);
+    expected_offset = at->first + 1;
+  }
+  check_gap(expected_offset, next);
   std::map<std::uint64_t, std::uint64_t> next_ticket;  // by life
   for (const auto& [offset, place] : places) {
     auto& expected = next_ticket[place.life];

@@ -98,7 +98,7 @@ class Ledger {
     std::uint64_t first;
     std::uint64_t next;
   };
-  bool is_told_lost(const std::string& stream, std::uint64_t offset) const;
+  std::uint64_t not_told_lost(const std::string& stream, std::uint64_t first, std::uint64_t next) const;
 
   std::vector<Life> lives_;
   std::map<std::string, std::map<std::uint64_t, Place>> streams_;

@@ -55,7 +55,8 @@ std::string WorkloadPlan::describe() const {
          item("producers", producers_per_client) + item("consumers", consumers_per_client) +
          item("batch_bytes", batch_bytes) + item("batch_records", batch_records) +
          item("record_bytes", record_bytes_max) + item("in_flight", in_flight) + item("linger_us", linger / 1000) +
-         item("pace_us", pace / 1000) + item("burst", burst) + item("retain_bytes", retain_bytes) + item("midnight", wall_offset != 0 ? 1 : 0);
+         item("pace_us", pace / 1000) + item("burst", burst) + item("retain_bytes", retain_bytes) +
+         item("midnight", wall_offset != 0 ? 1 : 0);
 }
 
 }  // namespace millrace::sim

@@ -28,8 +28,8 @@ struct WorkloadPlan {
   std::uint32_t batches_queued = 4;
   Nanos linger = 0;
   std::uint64_t bytes_per_second_max = 512 * KiB;  // of all clients together
-  Nanos pace = 1'000'000;   // mean time between a producer's bursts
-  std::uint32_t burst = 4;  // records at once, at most
+  Nanos pace = 1'000'000;                          // mean time between a producer's bursts
+  std::uint32_t burst = 4;                         // records at once, at most
   std::uint64_t segment_bytes = 16 * MiB;
   std::uint32_t retain_days = 0;
   std::uint64_t retain_bytes = 0;
