@@ -34,6 +34,7 @@ class ReadVerb final : public Verb {
   void tell_loss(const ReadResult& result) const;
 
   std::string server_;
+  std::string data_;
   std::string stream_;
   std::string from_text_ = "earliest";
   std::string until_text_;
@@ -43,6 +44,7 @@ class ReadVerb final : public Verb {
   std::optional<std::uint16_t> type_;
   std::uint64_t count_ = 0;
   bool follow_ = false;
+  bool buffered_ = false;
 
   ConsumerOptions options_;
   Format format_ = Format::raw;
@@ -52,7 +54,10 @@ class ReadVerb final : public Verb {
 
 CLI::App* ReadVerb::declare(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("read", "Print the records of a stream.");
-  verb->add_option("--server", server_, "the server (127.0.0.1:7070)")->option_text("HOST:PORT");
+  auto* server = verb->add_option("--server", server_, "the server (127.0.0.1:7070)")->option_text("HOST:PORT");
+  verb->add_option("--data", data_, "read a data directory instead, with or without its server running")
+      ->option_text("DIR")
+      ->excludes(server);
   verb->add_option("--stream", stream_, "the stream")->option_text("NAME")->required();
   verb->add_option("--from", from_text_, "earliest|latest|offset:N|time:RFC3339|day:YYYY-MM-DD[:ID] (earliest)")
       ->option_text("PLACE");
@@ -67,11 +72,13 @@ CLI::App* ReadVerb::declare(CLI::App& app) {
                    "of raw records: newline, or len32 for u32 length and bytes (newline)")
       ->option_text("newline|len32");
   verb->add_option("--retry", retry_text_, "how long to wait for a server that is away (10s)")->option_text("TIME");
+  verb->add_flag("--buffered", buffered_, "with --data, on filesystems without direct I/O");
   verb->footer(
       "Examples:\n"
       "  millrace read --stream web/access --from time:2026-11-21T07:00:00Z --count 10\n"
       "  millrace read --stream web/access --from day:2026-11-21 --until day:2026-11-22 --format json\n"
       "  millrace read --stream app --from latest --follow\n"
+      "  millrace read --data ./data --stream blobs --delimiter len32 > blobs.bin\n"
       "What was durable and is lost is named on stderr as DATA_LOSS, what is behind it is printed, and the exit status "
       "is 1.");
   return verb;
@@ -110,6 +117,7 @@ bool ReadVerb::read_flags() {
 }
 
 Expected<std::unique_ptr<RecordSource>> ReadVerb::open() const {
+  if (!data_.empty()) return directory_source(data_, buffered_, options_);
   return server_source(server_.empty() ? "127.0.0.1:7070" : server_, retry_, options_);
 }
 

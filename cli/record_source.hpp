@@ -24,4 +24,8 @@ class RecordSource {
 Expected<std::unique_ptr<RecordSource>> server_source(const std::string& server, std::chrono::milliseconds retry,
                                                       const ConsumerOptions& options);
 
+/// Reads a live, stopped or copied data directory.
+Expected<std::unique_ptr<RecordSource>> directory_source(const std::string& directory, bool buffered,
+                                                         const ConsumerOptions& options);
+
 }  // namespace millrace::cli

@@ -8,6 +8,13 @@ namespace {
 ByteView outer(Bytes bytes) { return {bytes.data(), bytes.size()}; }
 }  // namespace
 
+bool RecordWalk::before_from(const ReadBatch& batch, std::uint32_t record) const {
+  const Place& from = options_.from;
+  if (from.kind == Place::Kind::offset) return batch.header.first_offset + record < from.offset;
+  if (from.kind != Place::Kind::day) return false;  // a time is that of a whole batch
+  return batch.header.day < from.day || (batch.header.day == from.day && batch.header.first_id + record < from.id);
+}
+
 bool RecordWalk::past_until(const ReadBatch& batch, std::uint32_t record) const {
   if (!options_.until) return false;
   const Place& until = *options_.until;
@@ -28,7 +35,7 @@ RecordWalk::Step RecordWalk::next(ReadResult& result) {
     const ReadBatch& batch = event_.batches[batch_];
     for (; record_ < batch.body.count(); ++record_) {
       const std::uint64_t offset = batch.header.first_offset + record_;
-      if (offset < event_.first) continue;
+      if (offset < event_.first || before_from(batch, record_)) continue;
       if (past_until(batch, record_)) return Step::finished;
       if (options_.count != 0 && given_ == options_.count) return Step::finished;
       next_offset_ = offset + 1;

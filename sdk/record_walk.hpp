@@ -41,6 +41,7 @@ class RecordWalk {
   void pass_to(std::uint64_t offset) { next_offset_ = offset; }
 
  private:
+  bool before_from(const ReadBatch& batch, std::uint32_t record) const;
   bool past_until(const ReadBatch& batch, std::uint32_t record) const;
   void fill(ReadRecord& target, const ReadBatch& batch, std::uint32_t record) const;
 
