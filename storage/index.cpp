@@ -100,6 +100,11 @@ Task<std::size_t> Index::first_day(StreamId stream, Seek seek) {
   std::size_t high = days.size();
   while (low < high) {
     const std::size_t middle = low + (high - low) / 2;
+    if (ensure) {
+      auto ensuring = ensure(days[middle]);
+      auto ensured = co_await ensuring;
+      if (!ensured) co_return fail(ensured.error());
+    }
     auto opening = file_of(days[middle]);
     auto file = co_await opening;
     if (!file && file.error() != Error::not_found) co_return fail(file.error());
@@ -129,6 +134,11 @@ Task<std::optional<FoundRun>> Index::find(StreamId stream, Seek seek) {
     if (next == days_.end()) break;
     const Day day = *next;
     from = day.next();
+    if (ensure) {
+      auto ensuring = ensure(day);
+      auto ensured = co_await ensuring;
+      if (!ensured) co_return fail(ensured.error());
+    }
     auto opening = file_of(day);
     auto file = co_await opening;
     if (!file && file.error() == Error::not_found) continue;

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -77,6 +78,9 @@ class Index {
   Index(const Index&) = delete;
   Index& operator=(const Index&) = delete;
   Reactor& reactor() { return reactor_; }
+
+  /// Called before a day is looked into: makes sure that its index has all of it.
+  std::function<Task<>(Day)> ensure;
 
   /// Reads which days there are. Before any find().
   Task<> open();

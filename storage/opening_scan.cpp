@@ -94,6 +94,7 @@ Task<> Opening::replay_closed(SegmentKey from, SegmentKey to) {
     if (closed->header) {
       LogRow at = tables_.log();
       at.next_lsn = closed->header->first_lsn;
+      at.epoch = std::max(at.epoch, closed->header->epoch);
       tables_.set_log(at);
     }
     // Its run is made anew on the way, by the path that a live segment's takes.

@@ -8,10 +8,6 @@
 
 namespace millrace {
 
-namespace {
-constexpr std::uint64_t state_cost_factor = 16;  // log bytes that a byte of the state file is worth writing for
-}
-
 ReadView::ReadView(Reactor& reactor, ReadViewOptions options, const StreamSource& streams)
     : reactor_(reactor),
       options_(std::move(options)),
@@ -19,7 +15,16 @@ ReadView::ReadView(Reactor& reactor, ReadViewOptions options, const StreamSource
       tail_(options_.tail),
       index_(std::make_unique<Index>(reactor, options_.shard_directory, options_.day_offset_seconds,
                                      options_.write_index, options_.buffered)),
-      builder_(std::make_unique<IndexBuilder>(reactor)) {}
+      builder_(std::make_unique<IndexBuilder>(reactor)),
+      repair_(std::make_unique<IndexRepair>(reactor,
+                                            IndexRepairOptions{.shard_directory = options_.shard_directory,
+                                                               .log_id = options_.log_id,
+                                                               .shard = options_.shard,
+                                                               .day_offset_seconds = options_.day_offset_seconds,
+                                                               .buffered = options_.buffered},
+                                            *index_, *builder_)) {
+  if (options_.write_index) index_->ensure = [this](Day day) { return ensure_indexed(day); };
+}
 
 ReadView::~ReadView() = default;
 
@@ -115,7 +120,7 @@ void ReadView::segment_settled(SegmentKey segment) {
 }
 
 void ReadView::start_writing() {
-  if (writing_ || closing_.empty() || !closing_.front().settled) return;
+  if (writing_ || repairing_ || closing_.empty() || !closing_.front().settled) return;
   writing_ = true;
   reactor_.spawn(write_closed());
 }
@@ -198,105 +203,6 @@ void ReadView::retire(const std::shared_ptr<OpenRun>& run) {
   std::erase_if(runs_, [&](const RunPtr& held) { return held == run; });
   ++runs_moved_;
   written_.notify();
-}
-
-// Runs are written one by one in the order of the log. What cannot be written now is left out: the index is derivable, and whoever
-// needs the day finds the gap and fills it.
-Task<> ReadView::write_closed() {
-  while (!closing_.empty() && closing_.front().settled) {
-    const Day day = closing_.front().run ? closing_.front().run->segment().key.day : closing_.front().finished;
-    auto opening = index_->file_of(day);
-    auto file = co_await opening;
-    bool written = false;
-    if (file && closing_.front().run) {
-      const std::shared_ptr<OpenRun> run = closing_.front().run;
-      if ((*file)->next_segment() <= run->segment().key.number) {
-        auto appending = builder_->append_run(**file, *run, *closing_.front().capture);
-        auto appended = co_await appending;
-        written = appended.has_value();
-      }
-    } else if (file) {
-      auto appending = finish_index(*file);
-      auto appended = co_await appending;
-      written = appended.has_value();
-    }
-    if (!written) ++index_->stats().failures;
-    const std::shared_ptr<OpenRun> run = closing_.front().run;
-    closing_.pop_front();
-    if (!run) continue;
-    retire(run);
-    state_behind_ += run->end_position();
-    if (!written) continue;
-    auto saving = save_state(run->segment().key);
-    auto saved = co_await saving;
-    if (!saved) ++index_->stats().failures;
-  }
-  writing_ = false;
-  written_.notify();
-  co_return {};
-}
-
-// The state file takes up what the runs since it say: at every close while the tables are small, more rarely when writing them
-// anew would cost more than it saves.
-Task<> ReadView::save_state(SegmentKey closed) {
-  if (!state_) {
-    auto opening = StateFile::open(reactor_, state_path(options_.shard_directory), options_.log_id, options_.buffered);
-    auto opened = co_await opening;
-    if (!opened) co_return fail(opened.error());
-    state_ = std::move(*opened);
-  }
-  const SegmentKey until{closed.day, closed.number + 1};
-  SegmentKey from = load_base(index_->days(), first_kept_, until);
-  std::uint64_t rows_bytes = 0;
-  if (state_->newest()) {
-    rows_bytes = state_->newest()->header.rows_bytes;
-    if (state_->newest()->header.next() >= first_kept_) from = state_saved_ = state_->newest()->header.next();
-  }
-  if (from >= until) co_return {};
-  const bool due = state_behind_ >= std::min(state_behind_max_bytes / 2, state_cost_factor * rows_bytes);
-  if (state_->newest() && !due) co_return {};
-  auto listing = list_runs(*index_, from, until);
-  auto runs = co_await listing;
-  if (!runs) co_return fail(runs.error());
-  for (std::size_t begin = 0; begin < runs->size(); begin += state_merge_max) {
-    const std::size_t end = std::min(begin + state_merge_max, runs->size());
-    std::vector<RowSource> sources;
-    std::vector<std::shared_ptr<IndexFile>> files;
-    std::uint64_t bytes = 0;
-    for (std::size_t i = begin; i < end; ++i) {
-      const RunRows& run = (*runs)[i];
-      auto getting = index_->file_of(run.segment.day);
-      auto file = co_await getting;
-      if (!file) co_return fail(file.error());
-      files.push_back(*file);
-      bytes += run.unit.header.state_bytes;
-      sources.push_back(RowSource((*file)->file(), run.at(), run.unit.header.state_bytes));
-    }
-    const RunRows& last = (*runs)[end - 1];
-    const SegmentKey next{last.segment.day, last.segment.number + 1};
-    auto saving = state_->save(std::move(sources), bytes, last.unit.header.end_lsn, next);
-    auto saved = co_await saving;
-    if (!saved) co_return fail(saved.error());
-    state_saved_ = next;
-  }
-  state_behind_ = 0;
-  co_return {};
-}
-
-Task<> ReadView::finish_index(std::shared_ptr<IndexFile> file) {
-  if (file->table()) co_return {};
-  std::shared_ptr<IndexFile> before;
-  const auto& days = index_->days();
-  auto place = std::lower_bound(days.begin(), days.end(), file->day());
-  if (place != days.begin()) {
-    auto opening = index_->file_of(*std::prev(place));
-    auto opened = co_await opening;
-    if (!opened) co_return fail(opened.error());
-    before = *opened;
-  }
-  if (before && !before->table()) co_return fail(Error::not_found);
-  auto appending = builder_->append_day_table(*file, before.get(), {});
-  co_return co_await appending;
 }
 
 // ---- Buffers.

@@ -25,6 +25,7 @@
 #include "storage/aligned_memory.hpp"
 #include "storage/index.hpp"
 #include "storage/index_builder.hpp"
+#include "storage/index_repair.hpp"
 #include "storage/index_run.hpp"
 #include "storage/place.hpp"
 #include "storage/state_file.hpp"
@@ -162,6 +163,10 @@ class ReadView {
   /// Changes when a run left runs() for the index: a search on disk that began before has to look again.
   std::uint64_t runs_moved() const { return runs_moved_; }
 
+  /// Reads a day's index against its hashes before somebody says that records are lost. False: it was damaged and has been derived
+  /// anew, look again.
+  Task<bool> verify_index(Day day);
+
   /// A buffer for one disk read of read_operation_max and two blocks; waits while all are in use.
   class BufferLease;
   Task<BufferLease> lease_buffer();
@@ -187,6 +192,10 @@ class ReadView {
   Task<> write_closed();
   Task<> finish_index(std::shared_ptr<IndexFile> file);
   Task<> save_state(SegmentKey closed);
+  Task<> ensure_indexed(Day day);
+  bool day_is_over(Day day) const;
+  Task<> take_turn();
+  void give_turn();
   void retire(const std::shared_ptr<OpenRun>& run);
   void wake();
   void begin_run(const SegmentFacts& segment);
@@ -200,6 +209,9 @@ class ReadView {
   TailCache tail_;
   std::unique_ptr<Index> index_;
   std::unique_ptr<IndexBuilder> builder_;
+  std::unique_ptr<IndexRepair> repair_;
+  std::vector<Day> whole_;  // days whose index is known to have everything
+  bool repairing_ = false;  // somebody else than the background task appends to an index
   std::vector<RunPtr> runs_;
   std::shared_ptr<OpenRun> open_;
   std::vector<std::shared_ptr<OpenRun>> all_runs_;  // reused when nobody holds them any more

@@ -106,6 +106,7 @@ class Reader {
   Task<Step> fetch(MutableBytes target, ReadChunk& chunk);
   Task<Step> tell_gap(Offset found, ReadChunk& chunk);
   Step give_entries(std::size_t count, std::uint64_t begin, Bytes bytes, MutableBytes target, ReadChunk& chunk);
+  Task<bool> index_was_wrong(Day day);
   Task<Step> tell_damage(SegmentKey segment, ReadChunk& chunk);
   Task<Step> fetch_large(MutableBytes target, ReadChunk& chunk);
   std::size_t mergeable(std::size_t space) const;

@@ -17,11 +17,12 @@ struct Reader::Cursor {
   bool placed = false;
   bool anywhere =
       true;  // nothing was given yet: the first batch found is where the reader begins, no gap before it counts
-  bool waited = false;    // it came to the end once
-  Day day{};              // of the last batch given; 0 = none yet
-  Day told{};             // the last day told finished
-  bool damaged = false;   // the last read gave a batch that does not verify
-  unsigned failures = 0;  // reads of this place that failed in a row
+  bool waited = false;         // it came to the end once
+  Day day{};                   // of the last batch given; 0 = none yet
+  Day told{};                  // the last day told finished
+  bool damaged = false;        // the last read gave a batch that does not verify
+  bool index_checked = false;  // what seems lost was looked for in an index that verifies
+  unsigned failures = 0;       // reads of this place that failed in a row
 
   // One stream.
   StreamId stream{};

@@ -1,5 +1,6 @@
 // Reading the batches a stream's entries point to: neighbours on disk in one read, a batch larger than a buffer in pieces.
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/hash.hpp"
@@ -111,6 +112,10 @@ Task<Reader::Step> Reader::tell_damage(SegmentKey segment, ReadChunk& chunk) {
       co_return Step::more;
     }
   }
+  auto checking = index_was_wrong(segment.day);
+  auto wrong = co_await checking;
+  if (!wrong) co_return fail(wrong.error());
+  if (*wrong) co_return Step::more;
   lose_entry(chunk);
   co_return Step::full;
 }
@@ -143,6 +148,17 @@ Reader::Step Reader::give_entries(std::size_t count, std::uint64_t begin, Bytes 
     ++cursor.entry;
   }
   return Step::more;
+}
+
+// Before anything is called lost: was it the index that led astray? Then it has been derived anew, and the cursor looks again.
+Task<bool> Reader::index_was_wrong(Day day) {
+  Cursor& cursor = *cursor_;
+  if (std::exchange(cursor.index_checked, true)) co_return false;
+  auto verifying = view_.verify_index(day);
+  auto fits = co_await verifying;
+  if (!fits) co_return fail(fits.error());
+  if (!*fits) cursor.forget_source();
+  co_return !*fits;
 }
 
 // One batch larger than a read buffer: in pieces, straight into the target.
@@ -230,6 +246,7 @@ void Reader::lose_entry(ReadChunk& chunk) {
   cursor.anywhere = false;
   cursor.next = end;
   cursor.failures = 0;
+  cursor.index_checked = false;
   ++cursor.entry;
 }
 
@@ -237,6 +254,17 @@ void Reader::lose_entry(ReadChunk& chunk) {
 // is lost.
 Task<Reader::Step> Reader::tell_gap(Offset found, ReadChunk& chunk) {
   Cursor& cursor = *cursor_;
+  const Day last_day = cursor.segment.day;
+  const std::array<Day, 2> around{cursor.day, last_day};
+  for (const Day day : around) {
+    const bool known = std::binary_search(view_.index().days().begin(), view_.index().days().end(), day);
+    if (!known || cursor.index_checked) continue;
+    auto checking = index_was_wrong(day);
+    auto wrong = co_await checking;
+    if (!wrong) co_return fail(wrong.error());
+    if (*wrong) co_return Step::more;
+    cursor.index_checked = day == last_day;
+  }
   auto finding = view_.index().find(cursor.stream, Seek::earliest());
   auto earliest = co_await finding;
   if (!earliest) co_return fail(earliest.error());
@@ -257,6 +285,7 @@ Task<Reader::Step> Reader::tell_gap(Offset found, ReadChunk& chunk) {
     chunk.lost_first = cursor.next;
   }
   cursor.next = found;
+  cursor.index_checked = false;
   co_return Step::full;
 }
 

@@ -1,0 +1,187 @@
+// The background of a ReadView: runs, day tables and the state file are written, and what an index lacks is derived.
+#include <algorithm>
+
+#include "storage/index_file.hpp"
+#include "storage/names.hpp"
+#include "storage/read_view.hpp"
+#include "storage/state_load.hpp"
+
+namespace millrace {
+
+namespace {
+constexpr std::uint64_t state_cost_factor = 16;  // log bytes that a byte of the state file is worth writing for
+}
+
+// Runs are written one by one in the order of the log. What cannot be written now is left out: the index is derivable, and whoever
+// needs the day finds the gap and fills it.
+Task<> ReadView::write_closed() {
+  while (!closing_.empty() && closing_.front().settled) {
+    const Day day = closing_.front().run ? closing_.front().run->segment().key.day : closing_.front().finished;
+    auto opening = index_->file_of(day);
+    auto file = co_await opening;
+    bool written = false;
+    if (file && closing_.front().run) {
+      const std::shared_ptr<OpenRun> run = closing_.front().run;
+      const SegmentKey key = run->segment().key;
+      const bool behind = (*file)->next_segment() < key.number && first_kept_ < key;
+      if (behind) {
+        // Earlier runs could not be written: they come first.
+        auto repairing = repair_->repair(day, key.number, first_kept_);
+        auto repaired = co_await repairing;
+        if (!repaired) ++index_->stats().failures;
+      }
+      if ((*file)->next_segment() <= key.number) {
+        auto appending = builder_->append_run(**file, *run, *closing_.front().capture);
+        auto appended = co_await appending;
+        written = appended.has_value();
+      }
+    } else if (file) {
+      auto appending = finish_index(*file);
+      auto appended = co_await appending;
+      written = appended.has_value();
+    }
+    if (!written) ++index_->stats().failures;
+    const std::shared_ptr<OpenRun> run = closing_.front().run;
+    closing_.pop_front();
+    if (!run) continue;
+    retire(run);
+    state_behind_ += run->end_position();
+    if (!written) continue;
+    auto saving = save_state(run->segment().key);
+    auto saved = co_await saving;
+    if (!saved) ++index_->stats().failures;
+  }
+  writing_ = false;
+  written_.notify();
+  co_return {};
+}
+
+// The state file takes up what the runs since it say: at every close while the tables are small, more rarely when writing them
+// anew would cost more than it saves.
+Task<> ReadView::save_state(SegmentKey closed) {
+  if (!state_) {
+    auto opening = StateFile::open(reactor_, state_path(options_.shard_directory), options_.log_id, options_.buffered);
+    auto opened = co_await opening;
+    if (!opened) co_return fail(opened.error());
+    state_ = std::move(*opened);
+  }
+  const SegmentKey until{closed.day, closed.number + 1};
+  SegmentKey from = load_base(index_->days(), first_kept_, until);
+  std::uint64_t rows_bytes = 0;
+  if (state_->newest()) {
+    rows_bytes = state_->newest()->header.rows_bytes;
+    if (state_->newest()->header.next() >= first_kept_) from = state_saved_ = state_->newest()->header.next();
+  }
+  if (from >= until) co_return {};
+  const bool due = state_behind_ >= std::min(state_behind_max_bytes / 2, state_cost_factor * rows_bytes);
+  if (state_->newest() && !due) co_return {};
+  auto listing = list_runs(*index_, from, until);
+  auto runs = co_await listing;
+  if (!runs) co_return fail(runs.error());
+  for (std::size_t begin = 0; begin < runs->size(); begin += state_merge_max) {
+    const std::size_t end = std::min(begin + state_merge_max, runs->size());
+    std::vector<RowSource> sources;
+    std::vector<std::shared_ptr<IndexFile>> files;
+    std::uint64_t bytes = 0;
+    for (std::size_t i = begin; i < end; ++i) {
+      const RunRows& run = (*runs)[i];
+      auto getting = index_->file_of(run.segment.day);
+      auto file = co_await getting;
+      if (!file) co_return fail(file.error());
+      files.push_back(*file);
+      bytes += run.unit.header.state_bytes;
+      sources.push_back(RowSource((*file)->file(), run.at(), run.unit.header.state_bytes));
+    }
+    const RunRows& last = (*runs)[end - 1];
+    const SegmentKey next{last.segment.day, last.segment.number + 1};
+    auto saving = state_->save(std::move(sources), bytes, last.unit.header.end_lsn, next);
+    auto saved = co_await saving;
+    if (!saved) co_return fail(saved.error());
+    state_saved_ = next;
+  }
+  state_behind_ = 0;
+  co_return {};
+}
+
+Task<> ReadView::finish_index(std::shared_ptr<IndexFile> file) {
+  if (file->table()) co_return {};
+  std::shared_ptr<IndexFile> before;
+  const auto& days = index_->days();
+  auto place = std::lower_bound(days.begin(), days.end(), file->day());
+  if (place != days.begin()) {
+    auto opening = index_->file_of(*std::prev(place));
+    auto opened = co_await opening;
+    if (!opened) co_return fail(opened.error());
+    before = *opened;
+  }
+  if (before && !before->table()) co_return fail(Error::not_found);
+  auto appending = builder_->append_day_table(*file, before.get(), {});
+  co_return co_await appending;
+}
+
+// ---- Deriving.
+
+// Appending to indexes is done by one at a time.
+Task<> ReadView::take_turn() {
+  while (writing_ || repairing_) co_await written_.wait();
+  repairing_ = true;
+  co_return {};
+}
+
+void ReadView::give_turn() {
+  repairing_ = false;
+  written_.notify();
+  start_writing();
+}
+
+bool ReadView::day_is_over(Day day) const {
+  const auto& days = index_->days();
+  return day <= finished_ || (!days.empty() && day < days.back());
+}
+
+// A day that is over, and whose runs are not in memory, has everything in its index, or it is derived now. The others are the
+// background task's.
+Task<> ReadView::ensure_indexed(Day day) {
+  if (std::find(whole_.begin(), whole_.end(), day) != whole_.end() || !day_is_over(day)) co_return {};
+  for (const RunPtr& run : runs_)
+    if (run->segment().key.day <= day) co_return {};
+  auto waiting = take_turn();
+  auto waited = co_await waiting;
+  if (!waited) co_return fail(waited.error());
+  auto opening = index_->file_of(day);
+  auto file = co_await opening;
+  Result<> outcome;
+  if (file && !(*file)->complete()) {
+    auto repairing = repair_->repair(day, IndexRepair::all_segments, first_kept_);
+    outcome = co_await repairing;
+  } else if (!file) {
+    outcome = fail(file.error());
+  }
+  if (outcome) whole_.push_back(day);
+  give_turn();
+  co_return outcome;
+}
+
+Task<bool> ReadView::verify_index(Day day) {
+  if (!options_.write_index) co_return true;
+  auto waiting = take_turn();
+  auto waited = co_await waiting;
+  if (!waited) co_return fail(waited.error());
+  auto verifying = repair_->verify(day);
+  auto verified = co_await verifying;
+  if (verified && !*verified) {
+    // The runs in memory are still to come; everything before them is derived.
+    std::uint32_t until = IndexRepair::all_segments;
+    for (const RunPtr& run : runs_)
+      if (run->segment().key.day == day) until = std::min(until, run->segment().key.number);
+    if (until == IndexRepair::all_segments && !day_is_over(day)) until = IndexRepair::all_segments - 1;
+    auto repairing = repair_->repair(day, until, first_kept_);
+    auto repaired = co_await repairing;
+    if (!repaired) verified = fail(repaired.error());
+    ++runs_moved_;
+  }
+  give_turn();
+  co_return verified;
+}
+
+}  // namespace millrace
