@@ -119,6 +119,7 @@ class Opening final : private RecoveryVisitor {
   AlignedMemory tail_bytes_;
   std::vector<Day> days_;
   std::vector<Candidate> candidates_;  // from the newest begun segment on, ascending
+  SegmentKey derive_from_{};           // closed segments from here on get their runs anew
   bool feeding_view_ = false;          // batches come from the segment that stays open
   bool replay_failed_ = false;
   BatchKind last_kind_ = BatchKind::data;

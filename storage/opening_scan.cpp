@@ -57,6 +57,7 @@ Task<> Opening::load_tables() {
   // The index lacks the rest: it is read from the segments.
   report_.step = "reading closed segments";
   from = load->next;
+  derive_from_ = load->derive_from;
   auto replaying = replay_closed(from, newest);
   auto replayed = co_await replaying;
   co_return std::move(replayed);
@@ -99,7 +100,7 @@ Task<> Opening::replay_closed(SegmentKey from, SegmentKey to) {
     }
     // Its run is made anew on the way, by the path that a live segment's takes.
     tables_.begin_segment();
-    feeding_view_ = closed->header.has_value();
+    feeding_view_ = closed->header.has_value() && !(keys[i] < derive_from_);
     if (feeding_view_) {
       ViewStart start{
           .first_kept = opened_.first_kept, .has_open = true, .open = {keys[i], closed->header->segment_id, {}}};

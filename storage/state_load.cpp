@@ -94,6 +94,14 @@ Task<std::vector<RunRows>> list_runs(Index& index, SegmentKey from, SegmentKey u
 
 namespace {
 
+Task<bool> is_complete(Index& index, Day day) {
+  auto opening = index.file_of(day);
+  auto file = co_await opening;
+  if (!file && file.error() == Error::not_found) co_return false;
+  if (!file) co_return fail(file.error());
+  co_return (*file)->complete();
+}
+
 // Whether the index has what lies right before `next`: that day's segments, and the whole day before. What lacks there has to be
 // derived, and for that the tables are needed as they were then.
 Task<bool> index_reaches(Index& index, SegmentKey next, SegmentKey first_kept) {
@@ -148,6 +156,16 @@ Task<StateLoad> load_tables(Reactor& reactor, StateLoadOptions options, Tables& 
     expected = (*state)->newest()->header.next_lsn;
   } else {
     load.next = load_base(index.days(), options.first_kept, options.until);
+    if (load.next.day < options.until.day) {
+      auto asking = is_complete(index, load.next.day);
+      auto complete = co_await asking;
+      if (!complete) co_return fail(complete.error());
+      if (!*complete) {
+        // Its runs have to be derived, and its state batches may stand behind its first segment: one day more.
+        load.derive_from = load.next;
+        load.next = load_base(index.days(), options.first_kept, load.next);
+      }
+    }
   }
   auto listing = list_runs(index, load.next, options.until);
   auto runs = co_await listing;

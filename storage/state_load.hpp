@@ -22,9 +22,11 @@
 namespace millrace {
 
 struct StateLoad {
-  SegmentKey next{};        // the first segment whose batches are not in the tables; `until` when all are
-  bool from_file = false;   // a state file was there and fitted
-  std::uint64_t runs = 0;   // whose rows were applied
+  SegmentKey next{};  // the first segment whose batches are not in the tables; `until` when all are
+  SegmentKey
+      derive_from{};       // replays before it are for the tables only: the rows they would give a run are not complete
+  bool from_file = false;  // a state file was there and fitted
+  std::uint64_t runs = 0;  // whose rows were applied
   std::uint64_t reads = 0;  // of the index
 };
 
