@@ -163,6 +163,7 @@ void LogCore::writer_moved(const WriterSegment& segment, std::uint64_t end) {
     closing_.pop_front();
     notify_progress();
   }
+  if (state_ == State::stopping) notify_progress();
 }
 
 }  // namespace millrace

@@ -96,7 +96,8 @@ Task<bool> SegmentPool::has_space() {
   auto filesystem = co_await asking;
   if (!filesystem) co_return fail(filesystem.error());
   free_bytes_ = filesystem->free_bytes;
-  out_of_space_ = free_bytes_ < options_.segment_bytes + reserve_bytes;
+  const bool unknown = filesystem->total_bytes == 0;  // ramfs and the like do not say; the write will
+  out_of_space_ = !unknown && free_bytes_ < options_.segment_bytes + reserve_bytes;
   co_return !out_of_space_;
 }
 
