@@ -64,6 +64,28 @@ void Connection::end() {
   reactor().spawn(close());
 }
 
+bool Connection::begin_chunk() {
+  if (chunks_ == connection_chunks_max) return false;
+  chunks_++;
+  return true;
+}
+
+void Connection::end_chunk() {
+  MR_ASSERT(chunks_ > 0);
+  chunks_--;
+  chunk_ended_.notify();
+}
+
+void Connection::chunk_sending() {
+  if (chunks_sending_++ == 0) last_taken_ = reactor().now();
+}
+
+void Connection::chunk_taken() {
+  MR_ASSERT(chunks_sending_ > 0);
+  chunks_sending_--;
+  last_taken_ = reactor().now();
+}
+
 Task<> Connection::close() {
   auto closing = socket_.close(reactor().now() + last_word_max);
   (void)co_await closing;

@@ -35,6 +35,8 @@ inline constexpr std::size_t connection_output_max = 1 * MiB;
 /// What may wait to be sent in all: answers, and pieces of reads that are sent from where they lie (charged to the core's read
 /// memory); room for two of the largest.
 inline constexpr std::size_t connection_send_max = 2 * frame_bytes_max + 4 * connection_output_max;
+/// Pieces of reads that one connection may hold at once, so that a client that takes nothing keeps little from others.
+inline constexpr std::uint32_t connection_chunks_max = 2;
 /// How long an append waits for room in the log before it is answered with retry_later.
 inline constexpr Nanos append_wait_max = 1'000'000'000;
 /// How long a connection's last answers may take to leave.
@@ -94,6 +96,15 @@ class Connection {
   }
   void refuse_request(std::uint64_t request_id, Error error, std::uint64_t detail = 0);
   void read_ended() { check_finished(); }
+  /// A read wants memory for its next piece; false = the connection holds enough, await chunk_ended().
+  bool begin_chunk();
+  void end_chunk();
+  Signal& chunk_ended() { return chunk_ended_; }
+  /// The piece is on its way to the client, or has been taken.
+  void chunk_sending();
+  void chunk_taken();
+  /// The client has been taking nothing of a piece since then; wait_forever when nothing is on its way.
+  Nanos taking_since() const { return chunks_sending_ > 0 ? last_taken_ : wait_forever; }
 
  private:
   Task<> run();
@@ -138,6 +149,10 @@ class Connection {
   CreditGrant credit_{append_window_bytes};
   AckQueue acks_;
   std::vector<std::unique_ptr<ReadStream>> reads_;
+  Signal chunk_ended_;
+  std::uint32_t chunks_ = 0;
+  std::uint32_t chunks_sending_ = 0;
+  Nanos last_taken_ = 0;
   std::vector<std::byte> early_;      // came behind the hello
   std::optional<wire::Hello> hello_;  // of a connection to be handed over
 

@@ -139,7 +139,7 @@ Task<> Core::run_accept() {
     accepted(*descriptor);
   }
   accepting_ended_ = true;
-  connection_gone_.notify();
+  progress_.notify();
   co_return Result<>();
 }
 
@@ -233,7 +233,7 @@ void Core::turn_ended() {
     if (found == connections_.end() || !found->second->finished()) continue;
     connections_.erase(found);
     server_.connections().fetch_sub(1, std::memory_order_relaxed);
-    connection_gone_.notify();
+    progress_.notify();
   }
   reaping_.clear();
   if (frame_memory_.freed() && !waiting_for_memory_.empty()) {
@@ -257,10 +257,11 @@ void Core::end_late_connections() {
   std::vector<Connection*> late;
   for (Connection* connection : ungreeted_)
     if (now - connection->accepted_at() > hello_wait_max) late.push_back(connection);
-  if (!waiting_for_memory_.empty())
-    for (auto& [id, connection] : connections_)
-      if (connection->within_frame() && now - connection->last_heard() > frame_stall_max)
-        late.push_back(connection.get());
+  for (auto& [id, connection] : connections_) {
+    bool frame = !waiting_for_memory_.empty() && connection->within_frame();
+    bool read = read_memory_freed_.has_waiters() && connection->taking_since() < now - read_stall_max;
+    if (read || (frame && now - connection->last_heard() > frame_stall_max)) late.push_back(connection.get());
+  }
   for (Connection* connection : late) connection->refuse(Error::timed_out);
 }
 
@@ -278,6 +279,14 @@ void Core::say_progress() {
 
 // --- Going down.
 
+Task<> Core::run_stop_shard(Shard& shard) {
+  auto stopping = shard.stop();
+  (void)co_await stopping;
+  shards_stopped_++;
+  progress_.notify();
+  co_return Result<>();
+}
+
 Task<> Core::run_stop() {
   while (opening_) {
     Sleep pause(reactor_, reactor_.now() + stop_poll);
@@ -286,12 +295,10 @@ Task<> Core::run_stop() {
   if (listening_) {
     auto closing = listener_.close();
     (void)co_await closing;
-    while (!accepting_ended_) co_await connection_gone_.wait();
+    while (!accepting_ended_) co_await progress_.wait();
   }
-  for (auto& shard : shards_) {
-    auto stopping = shard->stop();
-    (void)co_await stopping;
-  }
+  for (auto& shard : shards_) reactor_.spawn(run_stop_shard(*shard));
+  while (shards_stopped_ < shards_.size()) co_await progress_.wait();
   for (auto& [id, connection] : connections_) connection->end();
   Nanos deadline = reactor_.now() + drain_wait_max;
   while (!connections_.empty() && reactor_.now() < deadline) {

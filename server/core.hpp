@@ -29,6 +29,8 @@ inline constexpr std::size_t receive_buffer_bytes = 64 * KiB;
 inline constexpr Nanos hello_wait_max = 10'000'000'000;
 /// While others wait for frame memory, a frame that does not go on for this long ends its connection.
 inline constexpr Nanos frame_stall_max = 10'000'000'000;
+/// While others wait for read memory, a client that takes nothing of what it asked for in this time loses its connection.
+inline constexpr Nanos read_stall_max = 5'000'000'000;
 /// How long the last answers may take to leave when the server stops.
 inline constexpr Nanos drain_wait_max = 2'000'000'000;
 /// How often a core looks at what takes long.
@@ -98,6 +100,7 @@ class Core final : private TurnHook {
   Task<> run_listen();
   Task<> run_accept();
   Task<> run_stop();
+  Task<> run_stop_shard(Shard& shard);
   void turn_ended() override;
   void accepted(std::int32_t descriptor);
   void tick();
@@ -118,7 +121,8 @@ class Core final : private TurnHook {
   std::vector<Connection*> ungreeted_;  // oldest first
   std::vector<Connection*> waiting_for_memory_;
   std::vector<std::uint64_t> reaping_;
-  Signal connection_gone_;
+  Signal progress_;  // a connection went, accepting ended, a shard stopped
+  std::size_t shards_stopped_ = 0;
   std::vector<wire::AckEntry> ack_scratch_;
   FrameOutput output_scratch_;
   CoreCounters counters_;

@@ -58,6 +58,7 @@ void ReadStream::cancel() {
   changed_.notify();
   shard_.view().moved().notify();
   connection_.core().read_memory_freed().notify();
+  connection_.chunk_ended().notify();
 }
 
 bool ReadStream::gone() const { return cancelled_ || connection_.ending(); }
@@ -133,8 +134,14 @@ Task<> ReadStream::next_chunk() {
   std::size_t wanted = frame_header_bytes + std::max(read_chunk_bytes, reader_.needed());
   if (memory_.size() < wanted) give_memory_back();
   while (memory_.empty() && !gone()) {
+    if (!connection_.begin_chunk()) {
+      co_await connection_.chunk_ended().wait();
+      continue;
+    }
     memory_ = connection_.core().take_read_memory(wanted);
-    if (memory_.empty()) co_await connection_.core().read_memory_freed().wait();
+    if (!memory_.empty()) break;
+    connection_.end_chunk();
+    co_await connection_.core().read_memory_freed().wait();
   }
   if (gone()) co_return fail(Error::cancelled);
   auto reading = reader_.next(memory_.subspan(frame_header_bytes));
@@ -184,6 +191,7 @@ Task<> ReadStream::send_batches(std::size_t bytes) {
   sending_.done = [](OwnedSend& self, Result<>) {
     auto& read = *static_cast<ReadStream*>(self.context);
     read.under_way_ = false;
+    read.connection_.chunk_taken();
     read.changed_.notify();
   };
   while (true) {
@@ -193,6 +201,7 @@ Task<> ReadStream::send_batches(std::size_t bytes) {
     co_await connection_.socket().progress().wait();
   }
   under_way_ = true;
+  connection_.chunk_sending();
   connection_.core().counters().bytes_out += sending_.bytes.size();
   while (under_way_) co_await changed_.wait();
   co_return Result<>();
@@ -231,6 +240,7 @@ void ReadStream::give_memory_back() {
   if (memory_.empty()) return;
   connection_.core().give_read_memory_back(memory_);
   memory_ = {};
+  connection_.end_chunk();
 }
 
 }  // namespace millrace

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "reactor/placement.hpp"
+#include "reactor/posix_kernel.hpp"
 #include "reactor/uring_kernel.hpp"
 
 namespace millrace {
@@ -52,9 +53,11 @@ void ServerThreads::run_core(std::uint32_t number, Rendezvous& rendezvous) {
         fmt::format("cannot run on CPU {}: this process may use others only; see --cores", config_.cores[number]);
   std::unique_ptr<Kernel> kernel;
   if (complaint.empty()) {
-    auto made = UringKernel::create(UringOptions{}, complaint);
+    std::string why;
+    auto made = UringKernel::create(UringOptions{}, why);
     if (made) kernel = std::move(*made);
-    else if (complaint.empty()) complaint = fmt::format("io_uring is refused: {}", error_text(made.error()));
+    else kernel = std::make_unique<PosixKernel>();
+    if (!made && number == 0) server_.say(Severity::warning, fmt::format("{}; serving without io_uring, slower", why));
   }
   if (!rendezvous.arrive(number, complaint)) return;
   auto core = server_.start_core(number, *kernel);
