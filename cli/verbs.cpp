@@ -1,7 +1,9 @@
 #include "cli/append.hpp"
 #include "cli/read.hpp"
 #include "cli/serve.hpp"
+#include "cli/stat.hpp"
 #include "cli/verb.hpp"
+#include "cli/verify.hpp"
 #include "cli/version.hpp"
 
 namespace millrace::cli {
@@ -11,6 +13,8 @@ std::vector<std::unique_ptr<Verb>> all_verbs() {
   verbs.push_back(serve_verb());
   verbs.push_back(append_verb());
   verbs.push_back(read_verb());
+  verbs.push_back(stat_verb());
+  verbs.push_back(verify_verb());
   verbs.push_back(version_verb());
   verbs.push_back(help_verb());
   return verbs;

@@ -23,11 +23,12 @@ class HelpVerb final : public Verb {
     app_ = &app;
     CLI::App* verb = app.add_subcommand("help", "Print this, or the help of one verb.");
     verb->add_option("verb", verb_name_, "the verb to explain")->option_text("VERB");
+    all_ = app.help();  // afterwards help() means the verb that was chosen; this verb is the last to be declared
     return verb;
   }
   int run() override {
     if (verb_name_.empty()) {
-      std::fputs(app_->help().c_str(), stdout);
+      std::fputs(all_.c_str(), stdout);
       return exit_ok;
     }
     for (CLI::App* verb : app_->get_subcommands([](CLI::App*) { return true; })) {
@@ -41,6 +42,7 @@ class HelpVerb final : public Verb {
 
  private:
   CLI::App* app_ = nullptr;
+  std::string all_;
   std::string verb_name_;
 };
 
