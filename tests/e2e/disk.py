@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+"""What disks and directories do: full, damaged, foreign, of another version, without direct I/O."""
+
+import os
+import struct
+import subprocess
+import sys
+import time
+
+import wire
+from harness import Skip, expect, lines, main, run
+
+NO_SPACE = "no_space"
+
+
+def system(*command):
+    done = subprocess.run(command, capture_output=True)
+    if done.returncode != 0:
+        raise Skip("loop_mount", f"{' '.join(command)}: {done.stderr.decode().strip()}")
+
+
+def loop_mount(case, mebibytes):
+    """An ext4 of its own that is really full when it is full."""
+    if os.geteuid() != 0:
+        raise Skip("loop_mount", "not root")
+    image, mounted = case.path("image"), case.path("mounted")
+    os.mkdir(mounted)
+    with open(image, "wb") as file:
+        file.truncate(mebibytes << 20)
+    system("mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", image)
+    system("mount", "-o", "loop", image, mounted)
+    case.undo.append(lambda: subprocess.run(["umount", "-l", mounted], capture_output=True))
+    return mounted
+
+
+def disk_full(case):
+    mounted = loop_mount(case, 64)
+    ballast = os.path.join(mounted, "ballast")
+    server = case.server(name=os.path.join(mounted, "data"))
+    with open(ballast, "wb", buffering=0) as file:
+        try:
+            while file.write(b"b" * (1 << 20)) == 1 << 20:
+                pass
+        except OSError:
+            pass  # full now
+    stored = b""
+    refused = None
+    for number in range(200):
+        piece = lines(5_000, first=number * 5_000, width=200)
+        done = server.append("full", piece, "--retry", "1s", check=False)
+        if done.returncode != 0:
+            refused = done.stderr.decode()
+            break
+        stored += piece
+    expect(refused is not None, "the disk never got full")
+    expect(NO_SPACE in refused, f"no typed error: {refused}")
+    got = server.read("full").stdout
+    expect(got.startswith(stored), "what was acknowledged cannot be read while the disk is full")
+    os.unlink(ballast)
+    end = time.monotonic() + 30
+    resumed = False
+    while not resumed and time.monotonic() < end:
+        resumed = server.append("after", b"room again\n", "--retry", "1s", check=False).returncode == 0
+    expect(resumed, "service did not resume when space returned")
+    expect(server.read("full").stdout.startswith(stored), "records were lost")
+    server.stop()
+    expect(run("verify", "--data", server.data).returncode == 0, "verify is not content")
+    return f"{len(stored) >> 20} MiB acknowledged before no_space, all read back; resumed by itself"
+
+
+def closed_segments(folder):
+    found = sorted(os.path.join(path, name) for path, _, names in os.walk(folder) for name in names
+                   if name.startswith("data0") and name[4:].isdigit())
+    return found[:-1]
+
+
+def damaged_closed_segment(case):
+    server = case.server()
+    text = lines(200_000, width=200)
+    server.append("hurt", text)
+    server.append("well", b"untouched\n")
+    server.stop()
+    expect(run("verify", "--data", server.data).stdout.startswith(b"sound"), "verify is not content before the damage")
+    segments = closed_segments(server.data)
+    expect(segments, "no segment was closed")
+    with open(segments[0], "r+b") as file:
+        file.seek(6 << 20)
+        byte = file.read(1)
+        file.seek(6 << 20)
+        file.write(bytes([byte[0] ^ 1]))
+    verified = run("verify", "--data", server.data, check=False)
+    expect(verified.returncode == 1 and b"data000000" in verified.stdout, f"verify: {verified.returncode}: {verified.stdout!r}")
+    server = case.server()
+    done = server.read("hurt", check=False)
+    expect(done.returncode == 1, f"read: exit {done.returncode}")
+    expect(b"DATA_LOSS" in done.stderr and b"hurt" in done.stderr, f"read said {done.stderr!r}")
+    kept = done.stdout.splitlines(keepends=True)
+    sent = text.splitlines(keepends=True)
+    expect(len(sent) - 40_000 < len(kept) < len(sent), f"{len(sent) - len(kept)} records are missing")
+    expect(set(kept) <= set(sent) and kept[0] == sent[0] and kept[-1] == sent[-1], "what is left is not what was sent")
+    expect(server.read("well").stdout == b"untouched\n", "another stream suffers")
+    server.expect_alive()
+    server.stop()
+    return f"one flipped bit cost {len(sent) - len(kept)} of {len(sent)} records"
+
+
+def other_version(case):
+    server = case.server()
+    server.append("old", b"kept\n")
+    server.stop()
+    meta = os.path.join(server.data, "node.meta")
+    with open(meta, "rb") as file:
+        original = file.read()
+    changed = bytearray(original)
+    for at in (0, 4096):
+        block = changed[at:at + 4096]
+        if block[:4] != b"MRN1":
+            continue
+        struct.pack_into("<HH", block, 4, 2, 2)
+        struct.pack_into("<Q", block, 8, 0)
+        struct.pack_into("<Q", block, 8, wire.hash64(block))
+        changed[at:at + 4096] = block
+    with open(meta, "wb") as file:
+        file.write(changed)
+    second = case.server(wait=False)
+    status = second.wait_for_end()
+    expect(status == 1 and "newer" in second.said, f"exit {status}: {second.said}")
+    with open(meta, "rb") as file:
+        expect(file.read() == bytes(changed), "the refused directory was touched")
+    with open(meta, "wb") as file:
+        file.write(original)
+    server = case.server()
+    expect(server.read("old").stdout == b"kept\n", "the directory did not survive")
+    server.stop()
+
+
+def foreign_directory(case):
+    os.mkdir(case.path())
+    with open(case.path() + "/thesis.txt", "w", encoding="ascii") as file:
+        file.write("somebody's\n")
+    server = case.server(wait=False)
+    expect(server.wait_for_end() == 1 and "thesis.txt" in server.said, server.said)
+    expect(os.listdir(case.path()) == ["thesis.txt"], "the foreign directory was touched")
+
+
+def no_direct_io(case):
+    if os.geteuid() != 0:
+        raise Skip("root", "mounting ramfs takes root")
+    mounted = case.path("ramfs")
+    os.mkdir(mounted)
+    done = subprocess.run(["mount", "-t", "ramfs", "ramfs", mounted], capture_output=True)
+    expect(done.returncode == 0, f"mount: {done.stderr.decode()}")
+    case.undo.append(lambda: subprocess.run(["umount", "-l", mounted], capture_output=True))
+    data = os.path.join(mounted, "data")
+    server = case.server(name=data, wait=False)
+    expect(server.wait_for_end() == 1 and "--buffered" in server.said, server.said)
+    server = case.server("--buffered", name=data)
+    expect("BUFFERED" in server.said, "the start line does not name the mode")
+    server.expect_alive()
+    server.stop()
+
+
+def shard_count_is_fixed(case):
+    case.server("--shards", "2").stop()
+    second = case.server("--shards", "3", wait=False)
+    expect(second.wait_for_end() == 1 and "2" in second.said and "--shards" in second.said, second.said)
+    third = case.server()
+    expect("2 shards" in third.said, third.said)
+    third.expect_alive("first")
+    third.expect_alive("second")
+    third.expect_alive("third")
+    third.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main("disk", [
+        ("disk_full", disk_full),
+        ("damaged_closed_segment", damaged_closed_segment),
+        ("other_version", other_version),
+        ("foreign_directory", foreign_directory),
+        ("no_direct_io", no_direct_io),
+        ("shard_count_is_fixed", shard_count_is_fixed),
+    ]))
