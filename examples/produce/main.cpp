@@ -3,10 +3,12 @@
 //
 //   millrace serve --data ./data &
 //   ./example-produce 127.0.0.1:7070 1000
+#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <future>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "millrace/client.hpp"
@@ -85,5 +87,10 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: %s [HOST:PORT [VISITS]]\n", argv[0]);
     return 2;
   }
-  return run(argc > 1 ? argv[1] : "127.0.0.1:7070", argc > 2 ? std::stoi(argv[2]) : 1000);
+  int visits = 1000;
+  if (argc > 2) {
+    const std::string_view text = argv[2];
+    std::from_chars(text.data(), text.data() + text.size(), visits);
+  }
+  return run(argc > 1 ? argv[1] : "127.0.0.1:7070", visits);
 }
