@@ -27,7 +27,7 @@ struct ClientOptions {
   std::uint32_t connections = 1;                // a shard; producers are spread over them, each stays on its own
   std::size_t memory_bytes = 64 * 1024 * 1024;  // all batches filling or in flight; append refuses beyond
   std::size_t batch_bytes_max = 256 * 1024;     // largest batch_bytes a producer may ask for; largest record
-  std::uint32_t batch_records_max = 0;  // largest batch_records; 0 = batch_bytes_max / 16, at most 65,536
+  std::uint32_t batch_records_max = 0;          // largest batch_records; 0 = batch_bytes_max / 16, at most 65,536
   std::chrono::milliseconds retry{30'000};      // how long to keep trying: connect, reconnect, and a server that cannot
 };
 
