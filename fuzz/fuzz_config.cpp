@@ -15,7 +15,7 @@ using namespace millrace;
 void check_limits(const ServerConfig& config) {
   MR_ASSERT(config.shards <= server_shards_max && config.cores.size() <= server_cores_max);
   MR_ASSERT(config.segment_bytes == 0 ||
-            (config.segment_bytes >= segment_bytes_min && config.segment_bytes <= segment_bytes_max));
+            (config.segment_bytes >= config_segment_bytes_min && config.segment_bytes <= config_segment_bytes_max));
   MR_ASSERT(config.memory_bytes >= memory_bytes_min);
   MR_ASSERT(config.connections_max >= 1 && config.connections_max <= connections_limit);
   MR_ASSERT(!config.host.empty());

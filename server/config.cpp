@@ -100,7 +100,7 @@ constexpr Setting settings[] = {
                   std::string_view v) { return set_count(c.shards, n, v, 1, server_shards_max); }},
     {"segment-bytes",
      [](ServerConfig& c, std::string_view n, std::string_view v) {
-       return set_bytes(c.segment_bytes, n, v, segment_bytes_min, segment_bytes_max);
+       return set_bytes(c.segment_bytes, n, v, config_segment_bytes_min, config_segment_bytes_max);
      }},
     {"memory", [](ServerConfig& c, std::string_view n,
                   std::string_view v) { return set_bytes(c.memory_bytes, n, v, memory_bytes_min, any_bytes); }},
@@ -150,7 +150,7 @@ Complaint check_config(const ServerConfig& config) {
   if (config.memory_bytes / shards < 64 * MiB)
     return fmt::format("--memory {} is too little for {} shards: each needs 64MiB",
                        format_byte_count(config.memory_bytes), shards);
-  std::uint64_t segment = config.segment_bytes != 0 ? config.segment_bytes : segment_bytes_default;
+  std::uint64_t segment = config.segment_bytes != 0 ? config.segment_bytes : config_segment_bytes_default;
   if (config.retain_bytes != 0 && config.retain_bytes < 4 * segment)
     return fmt::format("--retain-bytes {} is too little: at least four segments of {} each",
                        format_byte_count(config.retain_bytes), format_byte_count(segment));

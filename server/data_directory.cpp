@@ -112,7 +112,7 @@ Task<> Opening::read_meta(DataDirectory& directory) {
   NodeMetaWanted wanted;
   wanted.shard_count = config_.shards != 0 ? config_.shards : 1;
   wanted.day_offset_seconds = config_.day_offset_seconds.value_or(0);
-  wanted.segment_bytes = config_.segment_bytes != 0 ? config_.segment_bytes : segment_bytes_default;
+  wanted.segment_bytes = config_.segment_bytes != 0 ? config_.segment_bytes : config_segment_bytes_default;
   wanted.buffered = config_.buffered;
   wanted.only_if_new = true;
   auto opening = open_node_meta(reactor_, directory.node_meta_path, wanted, complaint_);
