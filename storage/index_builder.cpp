@@ -263,6 +263,41 @@ Task<> IndexBuilder::append_directory(IndexFile& file, std::uint8_t level) {
   co_return {};
 }
 
+namespace {
+
+/// The rows that a day table goes on from: of the table before, or given.
+class OldRows {
+ public:
+  OldRows(IndexFile* table, std::vector<DayRow> known)
+      : table_(table), rows_(std::move(known)), left_(table != nullptr ? table->table()->header.entries : 0) {
+    if (table != nullptr) at_ = table->table()->offset + unit_header_bytes;
+  }
+  bool has_row() const { return next_ < rows_.size(); }
+  const DayRow& row() const { return rows_[next_]; }
+  void pass() { ++next_; }
+  bool wants_more() const { return !has_row() && left_ > 0; }
+  Task<> fill() {
+    rows_.resize(std::min<std::uint64_t>(left_, rows_read_max));
+    next_ = 0;
+    auto reading = table_->read_bytes(at_, {reinterpret_cast<std::byte*>(rows_.data()), rows_.size() * sizeof(DayRow)});
+    auto read = co_await reading;
+    if (!read) co_return fail(read.error());
+    at_ += rows_.size() * sizeof(DayRow);
+    left_ -= rows_.size();
+    co_return Result<>{};
+  }
+
+ private:
+  static constexpr std::size_t rows_read_max = 1024;
+  IndexFile* table_;
+  std::vector<DayRow> rows_;
+  std::size_t next_ = 0;
+  std::uint64_t left_;
+  std::uint64_t at_ = 0;
+};
+
+}  // namespace
+
 Task<> IndexBuilder::append_day_table(IndexFile& file, IndexFile* before, std::vector<DayRow> known) {
   if (file.spine().empty()) co_return fail(Error::not_found);
   RowMerge merge(file, file.spine());
@@ -275,35 +310,19 @@ Task<> IndexBuilder::append_day_table(IndexFile& file, IndexFile* before, std::v
   auto beginning = begin_unit(file);
   auto begun = co_await beginning;
   if (!begun) co_return fail(begun.error());
-  const std::uint64_t old_rows = before != nullptr ? before->table()->header.entries : known.size();
-  std::uint64_t old_next = 0;
-  std::optional<DayRow> old;
-  std::vector<DayRow> window;  // of the table before, read ahead
-  std::size_t window_at = 0;
+  OldRows old(before, std::move(known));
   std::uint64_t rows = 0;
   while (true) {
-    if (!old && old_next < old_rows) {
-      if (before == nullptr) {
-        old = known[old_next];
-      } else {
-        if (window_at == window.size()) {
-          window.resize(std::min<std::uint64_t>(old_rows - old_next, 1024));
-          window_at = 0;
-          const std::uint64_t at = before->table()->offset + unit_header_bytes + old_next * sizeof(DayRow);
-          auto reading =
-              before->read_bytes(at, {reinterpret_cast<std::byte*>(window.data()), window.size() * sizeof(DayRow)});
-          auto read = co_await reading;
-          if (!read) co_return fail(read.error());
-        }
-        old = window[window_at++];
-      }
-      ++old_next;
+    if (old.wants_more()) {
+      auto filling = old.fill();
+      auto filled = co_await filling;
+      if (!filled) co_return fail(filled.error());
     }
-    if (!old && !*row) break;
+    if (!old.has_row() && !*row) break;
     DayRow out;
-    if (*row && (!old || (**row).stream_id <= old->stream_id)) {
+    if (*row && (!old.has_row() || (**row).stream_id <= old.row().stream_id)) {
       out = {.stream_id = (**row).stream_id, .begin = (**row).first_offset, .end = (**row).end_offset};
-      if (old && old->stream_id == out.stream_id) old.reset();
+      if (old.has_row() && old.row().stream_id == out.stream_id) old.pass();
       while (*row && (**row).stream_id == out.stream_id) {
         out.end = (**row).end_offset;
         auto going_on = merge.next();
@@ -311,8 +330,8 @@ Task<> IndexBuilder::append_day_table(IndexFile& file, IndexFile* before, std::v
         if (!row) co_return fail(row.error());
       }
     } else {
-      out = {.stream_id = old->stream_id, .begin = old->end, .end = old->end};
-      old.reset();
+      out = {.stream_id = old.row().stream_id, .begin = old.row().end, .end = old.row().end};
+      old.pass();
     }
     if (put_row(out)) {
       auto flushing = flush();

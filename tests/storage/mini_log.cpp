@@ -15,7 +15,6 @@ namespace millrace::test {
 namespace {
 
 constexpr const char* shard_directory = "shard-00";
-constexpr std::uint64_t segment_file_bytes = 1 * MiB;
 
 /// One row a segment: enough to see that rows travel.
 class LogRowCapture final : public StateCapture {
@@ -61,7 +60,7 @@ Task<> MiniLog::begin_segment() {
       File::open(reactor_, segment_path(shard_directory, segment_), open_read | open_write | open_create | open_direct);
   auto file = co_await opening;
   if (!file) co_return fail(file.error());
-  AlignedMemory block(segment_file_bytes);
+  AlignedMemory block(options_.segment_bytes);
   SegmentHeader header;
   header.day = segment_.day;
   header.number = segment_.number;
@@ -79,7 +78,8 @@ Task<> MiniLog::begin_segment() {
   chain_ = group_chain_ = first_chain(header);
   group_first_ = header.first_lsn;
   const SegmentFacts facts{segment_, segment_id_, header.first_lsn};
-  if (!std::exchange(begun_, true)) view_->begin({.first_kept = segment_, .has_open = true, .open = facts, .next_lsn = Lsn{1}});
+  if (!std::exchange(begun_, true))
+    view_->begin({.first_kept = segment_, .has_open = true, .open = facts, .next_lsn = Lsn{1}});
   else view_->segment_begun(facts);
   co_return {};
 }
@@ -124,7 +124,7 @@ void MiniLog::place(BatchHeader header, Bytes body) {
   std::memcpy(batch.bytes.data(), &header, sizeof(header));
   std::memcpy(batch.bytes.data() + sizeof(header), body.data(), body.size());
   batch.position = group_at_ + group_header_bytes + group_.size();
-  MR_ASSERT(batch.position + batch.bytes.size() <= segment_file_bytes);
+  MR_ASSERT(batch.position + batch.bytes.size() <= options_.segment_bytes);
   group_.insert(group_.end(), batch.bytes.begin(), batch.bytes.end());
   batches_.push_back(batch);
   view_->appended(header, batches_.back().bytes, batch.position);

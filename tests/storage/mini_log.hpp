@@ -27,6 +27,7 @@ struct MiniLogOptions {
   std::size_t ring_bytes = 64 * KiB;
   std::uint32_t batches_max = 1024;
   Day first_day{20000};
+  std::uint64_t segment_bytes = 1 * MiB;
 };
 
 class MiniLog final : public StreamSource {
