@@ -327,7 +327,7 @@ Task<> VerifyWalk::walk_segment(std::size_t number, LogCheck& log) {
     for (Damage& damage : found) tell(std::move(damage));
     last_verdict_ = *verdict;
     if (open && !day_finished_) co_return {};
-    auto checking = check_run(run);
+    auto checking = check_run(run, !verdict->damaged);
     auto checked = co_await checking;
     co_return std::move(checked);
   }

@@ -79,8 +79,9 @@ void VerifyWalk::check_unit(const UnitHeader& header, const CheckedRun* run) {
   if (!damage.what.empty()) tell(std::move(damage));
 }
 
-/// The units up to this segment's run and the directories right behind it.
-Task<> VerifyWalk::check_run(const CheckedRun& run) {
+/// The units up to this segment's run and the directories right behind it. Of a damaged segment the run knows more than is left, so
+/// only its own hashes are asked.
+Task<> VerifyWalk::check_run(const CheckedRun& run, bool whole) {
   bool found = false;
   while (!index_over_) {
     auto reading = next_unit();
@@ -94,7 +95,7 @@ Task<> VerifyWalk::check_run(const CheckedRun& run) {
     bool is_run = unit.kind == UnitKind::run;
     if (unit.kind == UnitKind::day_table || (is_run && (found || unit.first_segment > run.key.number))) break;
     bool ours = is_run && unit.first_segment == run.key.number;
-    check_unit(unit, ours ? &run : nullptr);
+    check_unit(unit, ours && whole ? &run : nullptr);
     found = found || ours;
     index_at_ += unit_bytes_;
   }

@@ -44,7 +44,7 @@ class VerifyWalk {
   void judge(const Segment& segment, const Verdict& verdict, bool open);
 
   Task<> begin_index(Day day);
-  Task<> check_run(const CheckedRun& run);
+  Task<> check_run(const CheckedRun& run, bool whole);
   Task<std::optional<UnitHeader>> next_unit();
   void check_unit(const UnitHeader& header, const CheckedRun* run);
   Task<> check_finish(Day day, const LogCheck& log, const Verdict& last, std::uint32_t last_number);

@@ -129,6 +129,7 @@ TEST_F(VerifyTest, TheExactPlaceIsTold) {
   EXPECT_EQ(damage.stream_name, "alpha");
   EXPECT_EQ(damage.first_offset, Offset{7});
   EXPECT_EQ(damage.end_offset, Offset{47});
+  for (const Damage& other : found_.damages) EXPECT_EQ(other.file, damage.file) << "the index is right: " << other.what;
 }
 
 TEST_F(VerifyTest, MissingFilesAreFound) {
