@@ -24,7 +24,8 @@ TEST(Quantity, Durations) {
   EXPECT_EQ(parse_duration("7ns"), 7);
   EXPECT_EQ(parse_duration("5m"), 300'000'000'000);
   EXPECT_EQ(parse_duration("1h"), 3'600'000'000'000);
-  for (const char* bad : {"", "s", "-5s", "1.5s", "10 s", "99999999999h"}) EXPECT_FALSE(parse_duration(bad).has_value()) << bad;
+  for (const char* bad : {"", "s", "-5s", "1.5s", "10 s", "99999999999h"})
+    EXPECT_FALSE(parse_duration(bad).has_value()) << bad;
 }
 
 TEST(Quantity, ForPeople) {
