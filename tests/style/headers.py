@@ -41,7 +41,7 @@ def compile_alone(root, path, flags, folder):
         with open(source, "w", encoding="utf-8") as file:
             file.write(text)
     own = ["-I" + os.path.join(root, PUBLIC)] if path.startswith(PUBLIC) else ["-I" + root] + flags
-    command = compiler() + ["-std=c++23", "-O0", "-Wall", "-Wextra", "-Werror", *own, "-c", source, "-o", source + ".o"]
+    command = compiler() + ["-std=c++23", "-O0", "-Wall", "-Wextra", "-Werror", "-Wno-mismatched-new-delete", *own, "-c", source, "-o", source + ".o"]
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode == 0:
         return None
