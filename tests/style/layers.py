@@ -29,7 +29,7 @@ MAY_INCLUDE = {
     "tests/storage": CORE + ("tests/sim/", "tests/support/"),
     "tests/replica": CORE + ("replica/", "tests/sim/", "tests/support/"),
     "tests/sdk": CORE + ("sdk/", "millrace/", "server/", "tests/sim/", "tests/support/"),
-    "tests/embed": CORE + ("sdk/", "embed/", "millrace/", "tests/sim/", "tests/storage/log_lives", "tests/support/"),
+    "tests/embed": CORE + ("sdk/", "embed/", "millrace/", "tests/sim/", "tests/storage/", "tests/support/"),
     "tests/server": CORE + ("replica/", "server/", "sdk/", "millrace/", "tests/sim/", "tests/support/"),
     "tests/cli": ("base/", "cli/", "server/", "sdk/", "embed/", "millrace/", "tests/support/"),
     "tests/bench": ("base/", "bench/", "sdk/", "millrace/", "tests/support/"),

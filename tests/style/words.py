@@ -19,7 +19,7 @@ CODE_WORDS = [
     (r"\bstd::regex\b", None, "a few lines of parsing"),
     (r"\bvolatile\b(?! (?:std::)?sig_atomic_t)", None, "std::atomic"),
     (r"\b(?:sprintf|strcpy|strcat|gets|strtok|atoi|atol)\s*\(", None, "fmt, std::string_view, std::from_chars"),
-    (r"\bstd::(?:stoi|stol|stoul|stoull|stod)\b", None, "std::from_chars, which does not throw"),
+    (r"\bstd::(?:stoi|stol|stoul|stoull|stod)\b", SHARD_CODE + ("cli/", "bench/"), "std::from_chars, which does not throw"),
     (r"\breinterpret_cast<(?:const )?std::uint(?:16|32|64)_t ?\*>", None, "load_le/store_le of base/bytes.hpp"),
     (r"\bstd::(?:exit|quick_exit|terminate)\b|(?<![\w:.>])exit\s*\(", SHARD_CODE, "return a Result; only main ends the program"),
     (r"(?:[=,(?:&|!{;]|return)\s*\(\{", None, "a statement expression breaks co_await on g++ 12; write a function"),
