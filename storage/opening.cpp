@@ -70,7 +70,12 @@ Opening::Opening(Reactor& reactor, const LogOptions& options, ShardMeta& meta, T
       buffer_(feed_bytes) {}
 
 Error Opening::refuse(Error error, std::string diagnosis) {
-  if (report_.diagnosis.empty()) report_.diagnosis = std::move(diagnosis);
+  if (report_.diagnosis.empty()) {
+    report_.diagnosis = std::move(diagnosis);
+    // What cannot be read or written says why; what was judged says it itself.
+    if (report_.diagnosis.ends_with(" cannot be read") || report_.diagnosis.find(": cannot be ") != std::string::npos)
+      report_.diagnosis += " (" + std::string(error_name(error)) + "): " + std::string(error_text(error));
+  }
   return error;
 }
 

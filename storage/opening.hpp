@@ -42,7 +42,8 @@ struct OpenedLog {
   NamedSegment last;
   SegmentHeader header;
   SegmentEnd end;
-  bool resume = false;  // appends go on in it, at end.length
+  bool in_view = false;  // the view has it as the open one
+  bool resume = false;   // appends go on in it, at end.length
 
   std::optional<NamedSegment> spare;  // the named successor, all zeros
   bool sealed = false;                // the last batch is a seal

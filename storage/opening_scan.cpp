@@ -33,12 +33,13 @@ void Opening::batch(const FoundBatch& found) {
 
 // A segment whose header block is damaged shows that it holds something with its first batch that verifies.
 void Opening::begin_nameless(Lsn first) {
-  if (opened_.begun) {
+  if (opened_.in_view) {
     view_.segment_closed(tables_.capture_segment());
     view_.segment_settled(opened_.last.key);
     tables_.begin_segment();
   }
   view_.segment_begun({*nameless_, Id128{}, first});
+  opened_.in_view = true;
   feeding_view_ = true;
   nameless_.reset();
 }
@@ -199,9 +200,9 @@ Task<> Opening::scan_newest() {
     if (newest) input.tail = tail_bytes_.bytes();
     if (opened_.begun) input.previous = opened_.end;
     feeding_view_ = candidate.header.has_value();
-    if (!candidate.header && i > 0) nameless_ = candidate.segment.key;
+    if (!candidate.header) nameless_ = candidate.segment.key;
     if (candidate.header) {
-      start.has_open = true;
+      start.has_open = opened_.in_view = true;
       start.open = {candidate.segment.key, candidate.header->segment_id, candidate.header->first_lsn};
       start.next_lsn = candidate.header->first_lsn;
       LogRow at = tables_.log();
