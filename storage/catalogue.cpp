@@ -69,6 +69,7 @@ Result<std::uint32_t> Catalogue::declare(std::string_view name) {
   if (id == StreamId{}) return fail(Error::name_collision);
   const std::uint32_t known = find(id);
   if (known != none) {
+    if (streams_[known].name.empty()) streams_[known].name = keep_name(name);
     if (streams_[known].name != name) return fail(Error::name_collision);
     return known;
   }
@@ -86,8 +87,14 @@ void Catalogue::create(std::uint32_t number) {
 std::uint32_t Catalogue::put(StreamId id, std::string_view name) {
   std::uint32_t number = find(id);
   if (number == none) number = add(id, name);
+  if (streams_[number].name.empty()) streams_[number].name = keep_name(name);
   create(number);
   return number;
+}
+
+std::uint32_t Catalogue::put_nameless(StreamId id) {
+  const std::uint32_t number = find(id);
+  return number == none ? add(id, {}) : number;
 }
 
 std::uint32_t Catalogue::add(StreamId id, std::string_view name) {
@@ -105,6 +112,7 @@ std::uint32_t Catalogue::add(StreamId id, std::string_view name) {
 }
 
 std::string_view Catalogue::keep_name(std::string_view name) {
+  if (name.empty()) return {};
   if (chunk_used_ + name.size() > chunk_size_) {
     chunk_size_ = std::max(chunk_bytes, name.size());
     chunks_.push_back(std::make_unique<char[]>(chunk_size_));

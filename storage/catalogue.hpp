@@ -58,6 +58,9 @@ class Catalogue {
   /// A stream as a row or catalogue batch has it; replaces what is known. Never refuses: the log says so.
   std::uint32_t put(StreamId id, std::string_view name);
 
+  /// A stream whose catalogue batch was lost to damage: known by what its batches say, until somebody names it again.
+  std::uint32_t put_nameless(StreamId id);
+
   static Result<> check_name(std::string_view name);
 
  private:

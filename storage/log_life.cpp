@@ -146,8 +146,10 @@ void LogCore::take_over(OpenedLog opened) {
     return;
   }
   previous_ = opened.end;
-  view_->segment_closed(tables_->capture_segment());
-  view_->segment_settled(opened.last.key);
+  if (opened.in_view) {
+    view_->segment_closed(tables_->capture_segment());
+    view_->segment_settled(opened.last.key);
+  }
   tables_->begin_segment();
   if (!opened.sealed) return;
   if (opened.finished) {

@@ -70,7 +70,12 @@ Opening::Opening(Reactor& reactor, const LogOptions& options, ShardMeta& meta, T
       buffer_(feed_bytes) {}
 
 Error Opening::refuse(Error error, std::string diagnosis) {
-  if (report_.diagnosis.empty()) report_.diagnosis = std::move(diagnosis);
+  if (report_.diagnosis.empty()) {
+    report_.diagnosis = std::move(diagnosis);
+    // What cannot be read or written says why; what was judged says it itself.
+    if (report_.diagnosis.ends_with(" cannot be read") || report_.diagnosis.find(": cannot be ") != std::string::npos)
+      report_.diagnosis += " (" + std::string(error_name(error)) + "): " + std::string(error_text(error));
+  }
   return error;
 }
 
@@ -215,7 +220,8 @@ Task<> Opening::find_candidates() {
     auto listing_day = list_day(reactor_, options_.directory, day);
     auto files = co_await listing_day;
     if (!files) co_return fail(files.error());
-    const auto& numbers = files->segments;
+    std::vector<std::uint32_t> numbers = std::move(files->segments);
+    std::erase_if(numbers, [&](std::uint32_t number) { return SegmentKey{day, number} < dropped_before(); });
     for (std::size_t i = 1; i < numbers.size(); ++i)
       if (numbers[i] != numbers[i - 1] + 1)
         co_return fail(refuse(Error::foreign, path_of({day, numbers[i - 1] + 1}) +
@@ -226,21 +232,41 @@ Task<> Opening::find_candidates() {
     if (!added) co_return fail(added.error());
     if (!candidates_.empty() && candidates_.front().header) break;
   }
-  for (const Day day : days_) {
-    auto listing_day = list_day(reactor_, options_.directory, day);
-    auto files = co_await listing_day;
-    if (!files) co_return fail(files.error());
-    if (files->segments.empty()) continue;
-    opened_.first_kept = {day, files->segments.front()};
-    auto looking = look_at(opened_.first_kept);
-    auto oldest = co_await looking;
-    if (!oldest) co_return fail(oldest.error());
-    if (oldest->header) opened_.first_lsn = oldest->header->first_lsn;
-    break;
-  }
+  auto finding = find_first_kept();
+  auto found = co_await finding;
+  if (!found) co_return fail(found.error());
   auto checking = check_previous();
   auto checked = co_await checking;
   co_return std::move(checked);
+}
+
+SegmentKey Opening::dropped_before() const {
+  const ShardSlot& slot = meta_.slot();
+  if (slot.drop_count == 0) return {};
+  const DropName& last = slot.drops[slot.drop_count - 1];
+  return {last.day, last.number + 1};
+}
+
+// The oldest segment that stays: what a drop was going to take, and a crash left in pieces, is gone already.
+Task<> Opening::find_first_kept() {
+  const SegmentKey from = dropped_before();
+  for (const Day day : days_) {
+    if (day < from.day) continue;
+    auto listing = list_day(reactor_, options_.directory, day);
+    auto files = co_await listing;
+    if (!files) co_return fail(files.error());
+    for (std::uint32_t number : files->segments) {
+      const SegmentKey key{day, number};
+      if (key < from) continue;
+      opened_.first_kept = key;
+      auto looking = look_at(key);
+      auto oldest = co_await looking;
+      if (!oldest) co_return fail(oldest.error());
+      if (oldest->header) opened_.first_lsn = oldest->header->first_lsn;
+      co_return Result<>{};
+    }
+  }
+  co_return Result<>{};
 }
 
 // From the newest file down to the first whose header block verifies.
@@ -277,6 +303,7 @@ Task<Opening::Candidate> Opening::look_at(SegmentKey key) {
   if (!read) co_return fail(refuse(read.error(), path_of(key) + ": cannot be read"));
   ++report_.reads;
   report_.bytes_read += block_bytes;
+  candidate.has_bytes = !all_zero(block);
   auto header = read_segment_header(block, OpenFor::writing);
   if (header) {
     if (header->log_id != meta_.node().log_id || header->shard != options_.shard || header->day != key.day ||

@@ -42,7 +42,8 @@ struct OpenedLog {
   NamedSegment last;
   SegmentHeader header;
   SegmentEnd end;
-  bool resume = false;  // appends go on in it, at end.length
+  bool in_view = false;  // the view has it as the open one
+  bool resume = false;   // appends go on in it, at end.length
 
   std::optional<NamedSegment> spare;  // the named successor, all zeros
   bool sealed = false;                // the last batch is a seal
@@ -83,15 +84,19 @@ class Opening final : private RecoveryVisitor {
   struct Candidate {
     NamedSegment segment;
     std::optional<SegmentHeader> header;  // when its block verifies
+    bool has_bytes = false;               // its block is not all zeros
   };
 
   void batch(const FoundBatch& found) override;
   void lost(const LostRange& range) override;
+  void begin_nameless(Lsn first);
 
   Task<> open_tail();
   Task<> create_tail();
   Task<> read_tail();
   Task<> find_candidates();
+  Task<> find_first_kept();
+  SegmentKey dropped_before() const;
   Task<> add_candidates(Day day, const std::vector<std::uint32_t>& numbers);
   Task<Candidate> look_at(SegmentKey key);
   Task<> settle_files();
@@ -121,6 +126,7 @@ class Opening final : private RecoveryVisitor {
   std::vector<Candidate> candidates_;  // from the newest begun segment on, ascending
   SegmentKey derive_from_{};           // closed segments from here on get their runs anew
   bool feeding_view_ = false;          // batches come from the segment that stays open
+  std::optional<SegmentKey> nameless_;  // being scanned without a readable header
   bool replay_failed_ = false;
   BatchKind last_kind_ = BatchKind::data;
 };

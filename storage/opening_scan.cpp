@@ -21,6 +21,7 @@ void Opening::batch(const FoundBatch& found) {
     at.next_lsn = lsn;
     tables_.set_log(at);
   }
+  if (nameless_) begin_nameless(lsn);
   if (!tables_.apply(found.header, found.body)) {
     replay_failed_ = true;
     return;
@@ -28,6 +29,19 @@ void Opening::batch(const FoundBatch& found) {
   last_kind_ = found.header.kind;
   if (feeding_view_)
     view_.recovered(found.header, found.position, found.source == BatchSource::tail ? found.whole : Bytes{});
+}
+
+// A segment whose header block is damaged shows that it holds something with its first batch that verifies.
+void Opening::begin_nameless(Lsn first) {
+  if (opened_.in_view) {
+    view_.segment_closed(tables_.capture_segment());
+    view_.segment_settled(opened_.last.key);
+    tables_.begin_segment();
+  }
+  view_.segment_begun({*nameless_, Id128{}, first});
+  opened_.in_view = true;
+  feeding_view_ = true;
+  nameless_.reset();
 }
 
 void Opening::lost(const LostRange& range) {
@@ -51,13 +65,18 @@ Task<> Opening::load_tables() {
                           .until = newest};
   auto loading = millrace::load_tables(reactor_, std::move(wanted), tables_);
   auto load = co_await loading;
-  if (!load) co_return fail(load.error());
-  report_.reads += load->reads;
-  if (!(load->next < newest)) co_return Result<>{};
+  if (!load && load.error() != Error::corrupt) co_return fail(load.error());
+  if (load) {
+    report_.reads += load->reads;
+    from = load->next;
+  } else {
+    // Derivable files are never a reason not to start.
+    report_.notes.push_back("the index or the state file is damaged: the tables are read from the segments");
+  }
+  if (!(from < newest)) co_return Result<>{};
   // The index lacks the rest: it is read from the segments.
   report_.step = "reading closed segments";
-  from = load->next;
-  derive_from_ = load->derive_from;
+  derive_from_ = load ? load->derive_from : from;
   auto replaying = replay_closed(from, newest);
   auto replayed = co_await replaying;
   co_return std::move(replayed);
@@ -175,11 +194,15 @@ Task<> Opening::scan_newest() {
     report_.bytes_done = 0;
     report_.bytes_total = candidate.segment.file_bytes;
     RecoveryInput input;
-    input.tail = tail_bytes_.bytes();
+    // The tail belongs to the newest segment that holds anything; what stands before it is closed.
+    const bool newest = std::none_of(candidates_.begin() + static_cast<std::ptrdiff_t>(i) + 1, candidates_.end(),
+                                     [](const Candidate& later) { return later.has_bytes; });
+    if (newest) input.tail = tail_bytes_.bytes();
     if (opened_.begun) input.previous = opened_.end;
     feeding_view_ = candidate.header.has_value();
+    if (!candidate.header) nameless_ = candidate.segment.key;
     if (candidate.header) {
-      start.has_open = true;
+      start.has_open = opened_.in_view = true;
       start.open = {candidate.segment.key, candidate.header->segment_id, candidate.header->first_lsn};
       start.next_lsn = candidate.header->first_lsn;
       LogRow at = tables_.log();
@@ -193,6 +216,7 @@ Task<> Opening::scan_newest() {
     auto scanning = scan(candidate.segment, input);
     auto verdict = co_await scanning;
     if (!verdict) co_return fail(verdict.error());
+    nameless_.reset();
     auto acting = act_on(*verdict, candidate);
     auto acted = co_await acting;
     if (!acted) co_return fail(acted.error());

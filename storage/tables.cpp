@@ -54,7 +54,7 @@ bool RowCapture::encode(std::vector<std::byte>& rows, std::size_t budget) {
     if (!streams_.empty()) {
       Stream& stream = tables_->streams_.at(streams_.back());
       streams_.pop_back();
-      if (take(stream)) write_row(rows, tables_->row(stream));
+      if (take(stream) && stream.created) write_row(rows, tables_->row(stream));
     } else if (!windows_.empty()) {
       Window& window = tables_->producers_.windows()[windows_.back()];
       windows_.pop_back();
@@ -101,7 +101,7 @@ StreamRow Tables::row(const Stream& stream) const {
 void Tables::touch_stream(std::uint32_t number) {
   Stream& stream = streams_.at(number);
   if (stream.touched == ordinal_) return;
-  if (!stream.saved && !captures_.empty())
+  if (!stream.saved && stream.created && !captures_.empty())
     if (RowCapture* capture = capture_of(stream.touched)) write_row(capture->saved(), row(stream));
   stream.touched = ordinal_;
   stream.saved = false;
@@ -160,8 +160,8 @@ void Tables::count(const BatchHeader& header) {
 
 void Tables::apply_data(const BatchHeader& header, std::uint32_t number) {
   touch_stream(number);
-  streams_.create(number);
   Stream& stream = streams_.at(number);
+  if (!stream.name.empty()) streams_.create(number);
   stream.next_offset = Offset{header.first_offset + header.record_count};
   stream.next_id = RecordId{header.first_id + header.record_count};
   stream.day = Day{header.day};
@@ -180,9 +180,7 @@ Result<> Tables::apply(const BatchHeader& header, Bytes body) {
   Result<> applied;
   switch (header.kind) {
     case BatchKind::data: {
-      const std::uint32_t number = streams_.find(StreamId{header.stream_id});
-      // A stream whose catalogue batch was lost to damage has no name any more: its data stays readable by id.
-      if (number == Catalogue::none) return count(header), Result<>{};
+      const std::uint32_t number = streams_.put_nameless(StreamId{header.stream_id});
       apply_data(header, number);
       return {};
     }
@@ -225,7 +223,7 @@ Result<> Tables::apply_epoch(Bytes body) {
   log_.epoch = std::max(log_.epoch, epoch->epoch);
   if (epoch->offset_bump == 0) return {};
   for (std::uint32_t number = 0; number < streams_.size(); ++number) {
-    if (!streams_.at(number).created) continue;
+    if (!streams_.at(number).created && streams_.at(number).next_offset == Offset{}) continue;  // declared only
     touch_stream(number);
     Stream& stream = streams_.at(number);
     stream.next_offset = stream.next_offset.next(epoch->offset_bump);
