@@ -41,7 +41,7 @@ Task<> IndexBuilder::begin_unit(IndexFile& file) {
   std::memset(buffer_.bytes().data(), 0, unit_header_bytes);
   filled_ = hashed_ = unit_header_bytes;
   length_ = 0;
-  XXH3_64bits_reset(&hash_);
+  hash_.reset();
   co_return {};
 }
 
@@ -56,7 +56,7 @@ bool IndexBuilder::put(Bytes bytes) {
 // Writes the whole blocks of the buffer; the unit's first one is kept back.
 Task<> IndexBuilder::flush() {
   const MutableBytes bytes = buffer_.bytes();
-  XXH3_64bits_update(&hash_, bytes.data() + hashed_, filled_ - hashed_);
+  hash_.add(Bytes(bytes).subspan(hashed_, filled_ - hashed_));
   const std::size_t whole = align_down(filled_, block_bytes);
   std::size_t skip = 0;
   if (at_ == begin_ && whole > 0) {
@@ -76,8 +76,8 @@ Task<> IndexBuilder::flush() {
 }
 
 Task<> IndexBuilder::end_unit(IndexFile& file, UnitHeader header) {
-  XXH3_64bits_update(&hash_, buffer_.bytes().data() + hashed_, filled_ - hashed_);
-  header.payload_hash = XXH3_64bits_digest(&hash_);
+  hash_.add(Bytes(buffer_.bytes()).subspan(hashed_, filled_ - hashed_));
+  header.payload_hash = hash_.value();
   header.payload_bytes = length_;
   const std::size_t padded = align_up(filled_, block_bytes);
   std::memset(buffer_.bytes().data() + filled_, 0, padded - filled_);

@@ -15,6 +15,7 @@
 #include "base/bytes.hpp"
 #include "base/hash.hpp"
 #include "base/result.hpp"
+#include "base/running_hash.hpp"
 #include "base/units.hpp"
 #include "reactor/file.hpp"
 #include "reactor/reactor.hpp"
@@ -63,7 +64,7 @@ class IndexBuilder {
   std::size_t filled_ = 0;    // of the buffer
   std::size_t hashed_ = 0;    // of the buffer
   std::uint64_t length_ = 0;  // of the payload
-  XXH3_state_t hash_{};
+  RunningHash hash_;
   std::vector<std::uint32_t> order_;
   std::vector<std::byte> rows_;
 };

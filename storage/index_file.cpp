@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/hash.hpp"
+#include "base/running_hash.hpp"
 
 namespace millrace {
 
@@ -85,8 +86,7 @@ Task<std::optional<UnitRef>> IndexFile::last_unit(std::uint64_t size) {
 
 Task<bool> IndexFile::verify(UnitRef unit) {
   AlignedMemory memory(scan_bytes);
-  XXH3_state_t state;
-  XXH3_64bits_reset(&state);
+  RunningHash state;
   std::uint64_t skip = unit_header_bytes;
   std::uint64_t rest = unit.header.payload_bytes;
   for (std::uint64_t at = unit.offset; at < unit.end(); at += scan_bytes) {
@@ -97,14 +97,14 @@ Task<bool> IndexFile::verify(UnitRef unit) {
     ++stats_.block_reads;
     if (*got < length) co_return false;
     const std::uint64_t use = std::min(rest, length - skip);
-    XXH3_64bits_update(&state, memory.bytes().data() + skip, use);
+    state.add(Bytes(memory.bytes()).subspan(skip, use));
     const Bytes padding = memory.bytes().first(length).subspan(skip + use);
     if (!all_zero(padding)) co_return false;
     rest -= use;
     skip = 0;
     co_await Yield{};
   }
-  co_return XXH3_64bits_digest(&state) == unit.header.payload_hash;
+  co_return state.value() == unit.header.payload_hash;
 }
 
 Task<const std::byte*> IndexFile::block(std::uint64_t number) {

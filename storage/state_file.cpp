@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/hash.hpp"
+#include "base/running_hash.hpp"
 #include "storage/names.hpp"
 #include "storage/producers.hpp"
 #include "storage/state_rows.hpp"
@@ -106,19 +107,18 @@ Task<std::optional<StateSlot>> StateFile::read_slot(std::uint64_t offset) {
   const bool fits = header && header->log_id == log_id_ && is_aligned(header->capacity, block_bytes) &&
                     header->capacity > block_bytes && header->rows_bytes <= header->capacity - block_bytes;
   if (!fits) co_return std::optional<StateSlot>{};
-  XXH3_state_t hash;
-  XXH3_64bits_reset(&hash);
+  RunningHash hash;
   for (std::uint64_t done = 0; done < header->rows_bytes;) {
     const std::uint64_t left = header->rows_bytes - done;
     const std::size_t length = std::min<std::uint64_t>(flush_bytes, align_up(left, block_bytes));
     auto reading_rows = file_.read(offset + block_bytes + done, memory.bytes().first(length));
     auto rows = co_await reading_rows;
     if (!rows || *rows < std::min<std::uint64_t>(left, length)) co_return std::optional<StateSlot>{};
-    XXH3_64bits_update(&hash, memory.bytes().data(), std::min<std::uint64_t>(left, length));
+    hash.add(Bytes(memory.bytes()).first(std::min<std::uint64_t>(left, length)));
     done += length;
     co_await Yield{};
   }
-  if (XXH3_64bits_digest(&hash) != header->rows_hash) co_return std::optional<StateSlot>{};
+  if (hash.value() != header->rows_hash) co_return std::optional<StateSlot>{};
   co_return std::optional<StateSlot>(StateSlot{offset, *header});
 }
 
@@ -166,8 +166,7 @@ Task<> StateFile::write_slot(File& file, std::uint64_t offset, std::vector<RowSo
   const MutableBytes bytes = buffer.bytes();
   std::size_t filled = 0;
   std::uint64_t at = offset + block_bytes;
-  XXH3_state_t hash;
-  XXH3_64bits_reset(&hash);
+  RunningHash hash;
   std::vector<Bytes> rows(sources.size());
   for (std::size_t i = 0; i < sources.size(); ++i) {
     auto advancing = sources[i].next();
@@ -182,7 +181,7 @@ Task<> StateFile::write_slot(File& file, std::uint64_t offset, std::vector<RowSo
     if (least == sources.size()) break;
     const RowKey key = row_key(rows[least]);
     std::memcpy(bytes.data() + filled, rows[least].data(), rows[least].size());
-    XXH3_64bits_update(&hash, rows[least].data(), rows[least].size());
+    hash.add(rows[least]);
     filled += rows[least].size();
     header.rows_bytes += rows[least].size();
     for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -213,7 +212,7 @@ Task<> StateFile::write_slot(File& file, std::uint64_t offset, std::vector<RowSo
   auto syncing = file.sync(false);
   auto synced = co_await syncing;
   if (!synced) co_return fail(synced.error());
-  header.rows_hash = XXH3_64bits_digest(&hash);
+  header.rows_hash = hash.value();
   write_block(header, bytes.first(block_bytes));
   auto heading = file.write_exact(offset, bytes.first(block_bytes), true);
   auto headed = co_await heading;
