@@ -8,6 +8,7 @@ namespace millrace::sim {
 namespace {
 constexpr std::uint32_t records_per_step_max = 32;
 constexpr Nanos restart_after = 500'000'000;
+constexpr std::uint64_t no_offset = ~std::uint64_t{0};
 }  // namespace
 
 void WorkloadShared::violation(std::string text) {
@@ -278,6 +279,7 @@ struct ReaderProgram::Reading {
         cursor(shared, stream),
         core(session, consumer_of(stream), cursor),
         outcome(target),
+        shared_(shared),
         driver(reactor, session, {shared.server_host, server_port}, shared.recorder,
                {[this](Nanos now) { advance(now); }, [this] { return core.done() ? no_deadline : core.deadline(); },
                 [&shared] { return shared.world.faults().media_faults(); }}) {
@@ -290,11 +292,12 @@ struct ReaderProgram::Reading {
     }
     outcome.read = cursor.ended;
     outcome.error = cursor.error ? std::string(error_name(*cursor.error)) : "";
-    // Without a record, the read's own word says where what retention left begins: at its end.
-    bool nothing = cursor.ended && !cursor.error && cursor.records() == 0;
-    outcome.first = nothing ? core.next_offset() : cursor.first();
-    outcome.next = nothing ? core.next_offset() : cursor.next();
+    outcome.first = cursor.first();
+    outcome.next = cursor.next();
     outcome.records = cursor.records();
+    // Retention may have taken every record of the stream: then none of them is missed.
+    bool retains = shared_.plan.retain_days != 0 || shared_.plan.retain_bytes != 0;
+    if (retains && cursor.ended && !cursor.error && cursor.records() == 0) outcome.first = outcome.next = no_offset;
   }
   static SessionSettings settings_of(const WorkloadShared& shared, const std::string& stream, std::uint64_t seed) {
     SessionSettings settings;
@@ -312,6 +315,7 @@ struct ReaderProgram::Reading {
   Cursor cursor;
   ConsumerCore core;
   Outcome& outcome;
+  WorkloadShared& shared_;
   SessionDriver driver;
 };
 

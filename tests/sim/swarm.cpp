@@ -207,6 +207,9 @@ void SeedRun::read_back() {
   for (std::uint32_t stream = 0; stream < plan_.streams; ++stream) {
     const auto& outcome = outcomes[stream];
     std::string name = shared_->stream_name(stream);
+    world_.say("reader: %s: %llu records in [%llu, %llu) %s", name.c_str(),
+               static_cast<unsigned long long>(outcome.records), static_cast<unsigned long long>(outcome.first),
+               static_cast<unsigned long long>(outcome.next), outcome.error.c_str());
     if (!outcome.error.empty() && outcome.error != "unknown_stream")
       result_.violations.push_back("P01 " + name + ": reading ended with " + outcome.error);
     auto broken = ledger_.judge(name, outcome.first, outcome.next, world_.faults().media_damaged());
