@@ -20,14 +20,13 @@ Task<std::unique_ptr<IndexFile>> IndexFile::open(Reactor& reactor, std::string p
   auto file = co_await opening;
   if (!file) co_return fail(file.error());
   std::unique_ptr<IndexFile> index(new IndexFile(std::move(*file), day, stats));
-  auto loading = index->load_spine();
+  auto loading = index->load_end();
   auto loaded = co_await loading;
   if (!loaded) co_return fail(loaded.error());
   co_return std::move(index);
 }
 
-// From the last unit back over those that no directory covers.
-Task<> IndexFile::load_spine() {
+Task<> IndexFile::load_end() {
   auto sizing = file_.status();
   auto status = co_await sizing;
   if (!status) co_return fail(status.error());
@@ -37,22 +36,46 @@ Task<> IndexFile::load_spine() {
   auto finding = last_unit(size);
   auto last = co_await finding;
   if (!last) co_return fail(last.error());
-  end_ = 0;
+  end_ = *last ? (*last)->end() : 0;
   if (!*last) co_return {};
-  end_ = (*last)->end();
-  UnitRef unit = **last;
-  while (true) {
-    if (unit.header.kind == UnitKind::day_table) table_ = unit;
-    else spine_.push_back(unit);
-    if (unit.header.back == 0) break;
+  if ((*last)->header.kind == UnitKind::day_table) {
+    table_ = **last;
+    co_return {};
+  }
+  auto loading = load_spine(**last);
+  auto loaded = co_await loading;
+  // A header inside that does not verify voids the file: it is derived anew.
+  if (!loaded && loaded.error() == Error::corrupt) clear();
+  else if (!loaded) co_return fail(loaded.error());
+  co_return {};
+}
+
+Task<> IndexFile::need_spine() {
+  if (!spine_.empty() || !table_ || table_->header.back == 0) co_return {};
+  if (table_->header.back > table_->offset || !is_aligned(table_->header.back, block_bytes))
+    co_return fail(Error::corrupt);
+  auto reading = read_unit_ref(table_->offset - table_->header.back);
+  auto last = co_await reading;
+  if (!last) co_return fail(last.error());
+  auto loading = load_spine(*last);
+  co_return co_await loading;
+}
+
+// From this unit back over those that no directory covers.
+Task<> IndexFile::load_spine(UnitRef last) {
+  std::vector<UnitRef> spine{last};
+  for (UnitRef unit = last; unit.header.back != 0;) {
     if (unit.header.back > unit.offset || !is_aligned(unit.header.back, block_bytes)) co_return fail(Error::corrupt);
     auto reading = read_unit_ref(unit.offset - unit.header.back);
     auto before = co_await reading;
     if (!before) co_return fail(before.error());
-    if (!spine_.empty() && before->end_segment() > spine_.back().header.first_segment) co_return fail(Error::corrupt);
+    if (before->end_segment() > spine.back().header.first_segment) co_return fail(Error::corrupt);
     unit = *before;
+    spine.push_back(unit);
   }
-  std::reverse(spine_.begin(), spine_.end());
+  std::reverse(spine.begin(), spine.end());
+  // Several searches may have read it at a time; all read the same.
+  if (spine_.empty()) spine_ = std::move(spine);
   co_return {};
 }
 

@@ -55,11 +55,16 @@ class IndexFile {
   Reactor& reactor() { return file_.reactor(); }
 
   Day day() const { return day_; }
+  /// Reads the spine of a day that is over: opening such a day reads only its table, which answers most searches. Before spine().
+  Task<> need_spine();
   /// Oldest first; the day table is not in it.
   const std::vector<UnitRef>& spine() const { return spine_; }
   const std::optional<UnitRef>& table() const { return table_; }
   /// First segment number that no unit covers.
-  std::uint32_t next_segment() const { return spine_.empty() ? 0 : spine_.back().end_segment(); }
+  std::uint32_t next_segment() const {
+    if (spine_.empty()) return table_ ? table_->end_segment() : 0;
+    return spine_.back().end_segment();
+  }
   std::uint64_t end() const { return end_; }
   /// The day is over and everything of it is here.
   bool complete() const { return table_.has_value(); }
@@ -98,7 +103,8 @@ class IndexFile {
     AlignedMemory memory;
   };
   IndexFile(File file, Day day, IndexStats& stats) : day_(day), stats_(stats), file_(std::move(file)) {}
-  Task<> load_spine();
+  Task<> load_end();
+  Task<> load_spine(UnitRef last);
   Task<std::optional<UnitRef>> last_unit(std::uint64_t size);
   Task<const std::byte*> block(std::uint64_t number);
   Task<std::uint64_t> lower_bound(std::uint64_t at, std::uint64_t rows, std::uint32_t row_bytes, std::uint32_t key_at,

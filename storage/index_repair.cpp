@@ -172,6 +172,7 @@ Task<bool> IndexRepair::verify(Day day) {
   auto opening = index_.file_of(day);
   auto file = co_await opening;
   if (!file) co_return fail(file.error());
+  if ((*file)->end() == 0) co_return false;
   for (std::uint64_t at = 0; at < (*file)->end();) {
     auto referring = (*file)->read_unit_ref(at);
     auto unit = co_await referring;

@@ -91,6 +91,14 @@ Task<std::uint64_t> IndexFile::lower_bound(std::uint64_t at, std::uint64_t rows,
 }
 
 Task<std::optional<FoundRun>> IndexFile::find(StreamId stream, SeekKey key, std::uint32_t first_segment) {
+  auto needing = need_spine();
+  auto needed = co_await needing;
+  if (!needed && needed.error() == Error::corrupt) {
+    // What is not found here is looked for again once the index has been verified, and derived anew.
+    clear();
+    co_return std::optional<FoundRun>{};
+  }
+  if (!needed) co_return fail(needed.error());
   // The spine changes while we wait: look at a copy. It has at most fifteen units a level.
   const std::vector<UnitRef> units = spine_;
   std::size_t low = 0;

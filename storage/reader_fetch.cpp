@@ -49,6 +49,13 @@ Task<Reader::Step> Reader::fetch(MutableBytes target, ReadChunk& chunk) {
   }
   if (span_of(front) > target.size() - chunk.bytes) {
     if (chunk.bytes > 0) co_return Step::full;
+    // The length is the index's word only.
+    if (cursor.found) {
+      auto checking = index_was_wrong(cursor.segment.day);
+      auto wrong = co_await checking;
+      if (!wrong) co_return fail(wrong.error());
+      if (*wrong) co_return Step::more;
+    }
     needed_ = span_of(front);
     co_return fail(Error::too_large);
   }

@@ -69,6 +69,10 @@ Task<std::vector<RunRows>> list_runs(Index& index, SegmentKey from, SegmentKey u
     auto file = co_await opening;
     if (!file && file.error() == Error::not_found) co_return std::move(all);
     if (!file) co_return fail(file.error());
+    auto needing = (*file)->need_spine();
+    auto needed = co_await needing;
+    if (!needed && needed.error() == Error::corrupt) co_return std::move(all);
+    if (!needed) co_return fail(needed.error());
     const std::uint32_t first = day == from.day ? from.number : 0;
     const std::uint32_t end = day == until.day ? until.number : UINT32_MAX;
     std::vector<RunRows> runs;
