@@ -123,9 +123,9 @@ class Opening final : private RecoveryVisitor {
   AlignedMemory buffer_;
   AlignedMemory tail_bytes_;
   std::vector<Day> days_;
-  std::vector<Candidate> candidates_;  // from the newest begun segment on, ascending
-  SegmentKey derive_from_{};           // closed segments from here on get their runs anew
-  bool feeding_view_ = false;          // batches come from the segment that stays open
+  std::vector<Candidate> candidates_;   // from the newest begun segment on, ascending
+  SegmentKey derive_from_{};            // closed segments from here on get their runs anew
+  bool feeding_view_ = false;           // batches come from the segment that stays open
   std::optional<SegmentKey> nameless_;  // being scanned without a readable header
   bool replay_failed_ = false;
   BatchKind last_kind_ = BatchKind::data;
