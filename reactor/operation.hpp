@@ -17,7 +17,7 @@ enum class OperationCode : std::uint8_t {
   nop,
   // Files. `descriptor` comes from open_file.
   open_file,        // path, open_flags, mode                -> descriptor
-  close,            // descriptor                            -> 0 (also sockets)
+  close,            // descriptor                            -> 0 (also sockets); cancel what waits there before
   read,             // descriptor, offset, data, length      -> bytes, may be short, 0 = end of file
   write,            // + durable                             -> bytes, may be short
   sync,             // descriptor, data_only                 -> 0
@@ -35,7 +35,8 @@ enum class OperationCode : std::uint8_t {
   listen,    // address, backlog in length            -> descriptor; the bound port is stored in address.port
   accept,    // descriptor, multishot                 -> descriptor of a connection, TCP_NODELAY set
   connect,   // address                               -> descriptor
-  receive,   // descriptor; data and length, or provided (+ multishot) -> bytes, 0 = end of stream
+  receive,   // descriptor; data and length, or provided (+ multishot) -> bytes, 0 = end of stream; without a free
+             // provided buffer it waits for one to be recycled
   send,      // descriptor, data, length              -> bytes, short only when the connection is failing
   shutdown,  // descriptor                            -> 0: both directions
   cancel,    // target                                -> 0 found, -ENOENT not there, -EALREADY too late

@@ -60,8 +60,9 @@ void PosixSockets::complete(Operation& operation, std::int32_t result, const Pro
 }
 
 void PosixSockets::start(Operation& operation) {
+  if (operation.code == OperationCode::connect) return connect(operation);
+  if (operation.descriptor < 0) return complete(operation, -EBADF);
   switch (operation.code) {
-    case OperationCode::connect: connect(operation); return;
     case OperationCode::close: close(operation); return;
     case OperationCode::shutdown: {
       int failed = ::shutdown(operation.descriptor, SHUT_RDWR);

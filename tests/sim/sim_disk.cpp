@@ -17,15 +17,23 @@ InodePtr SimDisk::new_inode(bool is_directory) {
 }
 
 InodePtr SimDisk::find(std::string_view path) const {
+  int error = 0;
+  return find(path, error);
+}
+
+InodePtr SimDisk::find(std::string_view path, int& error) const {
+  error = 0;
   InodePtr at = root_;
   while (!path.empty()) {
     std::size_t slash = std::min(path.find('/'), path.size());
     std::string_view name = path.substr(0, slash);
     path.remove_prefix(std::min(slash + 1, path.size()));
     if (name.empty() || name == ".") continue;
-    if (!at->is_directory) return nullptr;
-    auto found = at->entries.find(std::string(name));
-    if (found == at->entries.end()) return nullptr;
+    auto found = at->is_directory ? at->entries.find(std::string(name)) : at->entries.end();
+    if (found == at->entries.end()) {
+      error = at->is_directory ? -ENOENT : -ENOTDIR;
+      return nullptr;
+    }
     at = found->second;
   }
   return at;
@@ -38,6 +46,10 @@ std::pair<std::string_view, std::string_view> SimDisk::split(std::string_view pa
   return {path.substr(0, slash), path.substr(slash + 1)};
 }
 
+bool SimDisk::is_below(std::string_view path, std::string_view folder) {
+  return path.size() > folder.size() && path.starts_with(folder) && path[folder.size()] == '/';
+}
+
 void SimDisk::apply(Item item) {
   for (const NameChange& change : item.changes) {
     if (change.target) change.directory->entries[change.name] = change.target;
@@ -47,18 +59,20 @@ void SimDisk::apply(Item item) {
 }
 
 int SimDisk::open(std::string_view path, std::uint16_t flags, InodePtr& inode) {
-  inode = find(path);
+  int error = 0;
+  inode = find(path, error);
   if (inode) {
     if ((flags & open_create) && (flags & open_exclusive)) return -EEXIST;
-    if (inode->is_directory && (flags & open_write)) return -EISDIR;
+    if (inode->is_directory && (flags & (open_write | open_create))) return -EISDIR;
     if (!inode->is_directory && (flags & open_directory)) return -ENOTDIR;
+    if (inode->is_directory && (flags & open_direct)) return -EINVAL;
     if ((flags & open_truncate) && (flags & open_write)) inode->file.resize(next_stamp(), 0);
     return 0;
   }
-  if (!(flags & open_create)) return -ENOENT;
+  if (!(flags & open_create)) return error;
   auto [parent_path, name] = split(path);
-  InodePtr parent = find(parent_path);
-  if (!parent) return -ENOENT;
+  InodePtr parent = find(parent_path, error);
+  if (!parent) return error;
   if (!parent->is_directory) return -ENOTDIR;
   if (used_inodes() >= capacity_inodes) return -ENOSPC;
   inode = new_inode(false);
@@ -69,8 +83,9 @@ int SimDisk::open(std::string_view path, std::uint16_t flags, InodePtr& inode) {
 int SimDisk::make_directory(std::string_view path) {
   if (find(path)) return -EEXIST;
   auto [parent_path, name] = split(path);
-  InodePtr parent = find(parent_path);
-  if (!parent) return -ENOENT;
+  int error = 0;
+  InodePtr parent = find(parent_path, error);
+  if (!parent) return error;
   if (!parent->is_directory) return -ENOTDIR;
   if (used_inodes() >= capacity_inodes || !has_space(block_bytes)) return -ENOSPC;
   apply({next_stamp(), {{parent, std::string(name), new_inode(true)}}});
@@ -78,13 +93,20 @@ int SimDisk::make_directory(std::string_view path) {
 }
 
 int SimDisk::rename(std::string_view from, std::string_view to) {
-  InodePtr moved = find(from);
-  if (!moved) return -ENOENT;
+  // In the order in which Linux looks.
   auto [from_parent, from_name] = split(from);
   auto [to_parent, to_name] = split(to);
-  InodePtr source = find(from_parent);
-  InodePtr target = find(to_parent);
-  if (!source || !target) return -ENOENT;
+  int error = 0;
+  InodePtr source = find(from_parent, error);
+  if (!source) return error;
+  if (!source->is_directory) return -ENOTDIR;
+  InodePtr target = find(to_parent, error);
+  if (!target) return error;
+  if (!target->is_directory) return -ENOTDIR;
+  InodePtr moved = find(from, error);
+  if (!moved) return error;
+  if (is_below(to, from)) return moved->is_directory ? -EINVAL : -ENOTDIR;
+  if (is_below(from, to)) return -ENOTEMPTY;
   if (InodePtr replaced = find(to)) {
     if (replaced == moved) return 0;
     if (replaced->is_directory != moved->is_directory) return replaced->is_directory ? -EISDIR : -ENOTDIR;
@@ -95,8 +117,9 @@ int SimDisk::rename(std::string_view from, std::string_view to) {
 }
 
 int SimDisk::unlink(std::string_view path, bool remove_directory) {
-  InodePtr inode = find(path);
-  if (!inode) return -ENOENT;
+  int error = 0;
+  InodePtr inode = find(path, error);
+  if (!inode) return error;
   if (inode->is_directory != remove_directory) return remove_directory ? -ENOTDIR : -EISDIR;
   if (!inode->entries.empty()) return -ENOTEMPTY;
   auto [parent_path, name] = split(path);
@@ -106,8 +129,9 @@ int SimDisk::unlink(std::string_view path, bool remove_directory) {
 
 int SimDisk::list(std::string_view path, std::vector<DirectoryEntry>& entries) const {
   entries.clear();
-  InodePtr inode = find(path);
-  if (!inode) return -ENOENT;
+  int error = 0;
+  InodePtr inode = find(path, error);
+  if (!inode) return error;
   if (!inode->is_directory) return -ENOTDIR;
   for (const auto& [name, entry] : inode->entries) entries.push_back({name, entry->is_directory});
   return static_cast<int>(entries.size());

@@ -47,6 +47,8 @@ class SimDisk {
 
   /// nullptr when there is no such path. "" and "/" are the root.
   InodePtr find(std::string_view path) const;
+  /// The same, and why there is none: -ENOENT, or -ENOTDIR where a file stands on the way.
+  InodePtr find(std::string_view path, int& error) const;
   int open(std::string_view path, std::uint16_t flags, InodePtr& inode);
   int make_directory(std::string_view path);
   int rename(std::string_view from, std::string_view to);
@@ -88,6 +90,8 @@ class SimDisk {
     std::vector<NameChange> changes;  // all or none
   };
   static std::pair<std::string_view, std::string_view> split(std::string_view path);
+  /// By name: "a/b" is below "a".
+  static bool is_below(std::string_view path, std::string_view folder);
   InodePtr new_inode(bool is_directory);
   void apply(Item item);
   static bool touches_same(const Item& a, const Item& b);

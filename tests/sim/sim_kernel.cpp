@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "base/assert.hpp"
 
@@ -79,6 +80,7 @@ void SimKernel::recycle(const ProvidedBuffer& buffer) {
   buffer_lent_[index] = false;
   std::memset(buffers_[index].get(), static_cast<int>(recycled_byte), buffer_bytes_);
   free_buffers_.push_back(buffer.id);
+  for (std::uint64_t flight : std::exchange(starved_, {})) run_later<&SimKernel::progress>(flight, 0);
 }
 
 bool SimKernel::is_file_operation(OperationCode code) const {

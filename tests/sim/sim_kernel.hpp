@@ -80,6 +80,7 @@ class SimKernel final : public Kernel {
   Nanos disk_latency(const Operation& operation);
   void begin_file(Flights::iterator flight);
   void complete_file(Flights::iterator flight);
+  std::int32_t refused(const Operation& operation);
   std::int32_t do_file(Flight& flight);
   std::int32_t do_open(Flight& flight);
   std::int32_t do_read(Flight& flight);
@@ -130,6 +131,7 @@ class SimKernel final : public Kernel {
   std::vector<std::unique_ptr<std::byte[]>> buffers_;
   std::deque<std::int32_t> free_buffers_;
   std::vector<bool> buffer_lent_;
+  std::vector<std::uint64_t> starved_;  // flights that found no free buffer
 };
 
 }  // namespace millrace::sim

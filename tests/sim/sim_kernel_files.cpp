@@ -121,10 +121,27 @@ bool SimKernel::mistreated(const Operation& operation, std::int32_t& result) {
   return result != 0;
 }
 
+/// What no descriptor opened this way, or no length, allows.
+std::int32_t SimKernel::refused(const Operation& operation) {
+  if (!needs_descriptor(operation)) return 0;
+  auto* open = process_.descriptor(operation.descriptor);
+  if (open == nullptr) return 0;  // closed while this was in flight
+  bool writes = (open->flags & open_write) != 0;
+  bool reads = (open->flags & open_read) != 0;
+  switch (operation.code) {
+    case OperationCode::read: return reads ? 0 : -EBADF;
+    case OperationCode::write: return writes ? 0 : -EBADF;
+    case OperationCode::allocate:
+    case OperationCode::write_zeroes: return operation.extent == 0 ? -EINVAL : writes ? 0 : -EBADF;
+    case OperationCode::truncate: return writes ? 0 : -EINVAL;
+    default: return 0;
+  }
+}
+
 std::int32_t SimKernel::do_file(Flight& flight) {
   const Operation& operation = *flight.operation;
-  std::int32_t result = 0;
-  if (mistreated(operation, result)) return result;
+  std::int32_t result = refused(operation);
+  if (result != 0 || mistreated(operation, result)) return result;
   switch (operation.code) {
     case OperationCode::open_file: return do_open(flight);
     case OperationCode::read: return do_read(flight);
@@ -236,7 +253,6 @@ std::int32_t SimKernel::do_write(Flight& flight) {
   SimInode& inode = *flight.inode;
   std::size_t length = operation.length;
   auto* open = process_.descriptor(operation.descriptor);
-  if (open != nullptr && !(open->flags & open_write)) return -EBADF;
   if (open != nullptr && (open->flags & open_direct))
     if (operation.offset % sector_bytes != 0 || length % sector_bytes != 0 ||
         reinterpret_cast<std::uintptr_t>(operation.data) % sector_bytes != 0)
@@ -316,8 +332,9 @@ std::int32_t SimKernel::do_stat(Flight& flight) {
         node_.disk.capacity_inodes - std::min(node_.disk.used_inodes(), node_.disk.capacity_inodes), ext4_magic};
     return 0;
   }
-  InodePtr inode = flight.inode ? flight.inode : node_.disk.find(operation.path);
-  if (!inode) return -ENOENT;
+  int error = 0;
+  InodePtr inode = flight.inode ? flight.inode : node_.disk.find(operation.path, error);
+  if (!inode) return error;
   *operation.status = {inode->file.size(), inode->file.allocated_bytes(), inode->is_directory, sector_bytes};
   return 0;
 }

@@ -165,7 +165,11 @@ void SimKernel::receive_provided(Flights::iterator at) {
       if (got < 0 || end) finish(at, static_cast<std::int32_t>(got));
       return;
     }
-    if (free_buffers_.empty() || world_.strike(FaultClass::buffers_exhausted, node_)) {
+    if (free_buffers_.empty()) {
+      starved_.push_back(id);  // goes on with the next recycled buffer
+      return;
+    }
+    if (world_.strike(FaultClass::buffers_exhausted, node_)) {
       finish(at, -ENOBUFS);
       return;
     }
