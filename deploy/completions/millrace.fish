@@ -1,0 +1,26 @@
+# fish completion for millrace
+set -l verbs serve append read stat verify doctor version help
+complete -c millrace -f
+complete -c millrace -n "not __fish_seen_subcommand_from $verbs" -a "$verbs"
+complete -c millrace -n "__fish_seen_subcommand_from serve read stat verify doctor" -l data -r -a "(__fish_complete_directories)" -d "data directory"
+complete -c millrace -n "__fish_seen_subcommand_from append read stat" -l server -x -d "HOST:PORT"
+complete -c millrace -n "__fish_seen_subcommand_from append read" -l stream -x -d "stream name"
+complete -c millrace -n "__fish_seen_subcommand_from append read" -l type -x -d "record type"
+complete -c millrace -n "__fish_seen_subcommand_from append read" -l delimiter -x -a "newline len32"
+complete -c millrace -n "__fish_seen_subcommand_from append" -l file -r -F
+for flag in batch-records batch-bytes in-flight retry
+  complete -c millrace -n "__fish_seen_subcommand_from append" -l $flag -x
+end
+complete -c millrace -n "__fish_seen_subcommand_from read" -l from -x -a "earliest latest offset: time: day:"
+complete -c millrace -n "__fish_seen_subcommand_from read" -l until -x -a "latest offset: time: day:"
+complete -c millrace -n "__fish_seen_subcommand_from read" -l count -x
+complete -c millrace -n "__fish_seen_subcommand_from read" -l follow
+complete -c millrace -n "__fish_seen_subcommand_from read" -l format -x -a "raw json"
+complete -c millrace -n "__fish_seen_subcommand_from stat verify doctor" -l json
+for flag in listen shards cores segment-bytes memory day-offset retain-days retain-bytes
+  complete -c millrace -n "__fish_seen_subcommand_from serve" -l $flag -x
+end
+complete -c millrace -n "__fish_seen_subcommand_from serve" -l config -r -F
+complete -c millrace -n "__fish_seen_subcommand_from serve" -l kernel -x -a "auto uring posix"
+complete -c millrace -n "__fish_seen_subcommand_from serve" -l buffered
+complete -c millrace -n "__fish_seen_subcommand_from serve" -l insecure
