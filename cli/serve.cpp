@@ -82,6 +82,8 @@ class ServeVerb final : public Verb {
       {"day-offset", "OFFSET", "where days begin, from UTC; fixed when the directory is made (+00:00)"},
       {"retain-days", "N", "drop days older than this (0: keep all)"},
       {"retain-bytes", "BYTES", "drop the oldest segments beyond this (0: keep all)"},
+      {"kernel", "KERNEL",
+       "auto, uring or posix: io_uring where the machine allows it, else epoll and file threads (auto)"},
       {"connections-max", "N", "connections served at once (20000)"},
   };
   std::string config_file_;

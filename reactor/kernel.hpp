@@ -1,6 +1,7 @@
 // The seam. Everything Millrace learns from or does to the outside world goes through this interface: no clock, no
 // randomness and no system call stands beside it, so that the simulator runs the shipped code. Implementations:
-// reactor/uring_kernel (io_uring) and tests/sim/sim_kernel (memory and faults).
+// reactor/uring_kernel (io_uring), reactor/posix_kernel (epoll and file threads) and tests/sim/sim_kernel (memory and
+// faults); reactor/kernel_choice makes the one a machine allows.
 //
 // Threads: one Kernel belongs to one Reactor on one thread; only wake() may be called from elsewhere.
 #pragma once
@@ -25,7 +26,7 @@ inline constexpr Nanos wait_never = 0;
 
 /// What this kernel gives; shown in the start line and in `stat`.
 struct KernelFeatures {
-  std::string name;                  // "io_uring", "sim"
+  std::string name;                  // "io_uring", "posix", "sim"
   std::vector<std::string> used;     // features in use, by their io_uring names
   std::vector<std::string> missing;  // each "feature: what is done instead"
   std::size_t registered_bytes = 0;

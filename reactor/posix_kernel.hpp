@@ -22,7 +22,8 @@
 namespace millrace {
 
 struct PosixOptions {
-  std::size_t threads = 4;  // file operations that may run at once
+  std::size_t threads = 4;    // file operations that may run at once
+  std::string without_uring;  // why this is no io_uring: shown in features().missing; empty = nothing to say
 };
 
 class PosixKernel final : public Kernel {

@@ -44,6 +44,7 @@ bool UringKernel::translate(const io_uring_cqe& cqe, Completion& out) {
   if (!goes_on) {
     MR_ASSERT(in_ring_ > 0);
     --in_ring_;
+    if (waits_for_disk(operation.code)) --disk_in_ring_;
     set_place(operation, Place::none);
   }
   out = Completion{&operation, cqe.res, {}, goes_on};

@@ -166,7 +166,7 @@ void UringKernel::push_on() {
 void UringKernel::enter(bool wait, Nanos timeout) {
   ++counters_.enters;
   // What could not be submitted now (EAGAIN, EBUSY) stays in the queue for the next call.
-  ring_->enter(wait, timeout);
+  ring_->enter(wait, timeout, disk_in_ring_ == 0);
 }
 
 void UringKernel::wait_for_events(Nanos deadline) {

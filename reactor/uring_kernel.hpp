@@ -109,6 +109,7 @@ class UringKernel final : public Kernel {
   Counters counters_;
 
   std::uint64_t in_ring_ = 0;         // entries the system has not completed for the last time
+  std::uint64_t disk_in_ring_ = 0;    // those of them that wait for a disk
   OperationList pending_;             // the submission queue was full
   OperationList helper_pending_;      // the helper's queue was full
   OperationList starved_;             // receives waiting for a provided buffer

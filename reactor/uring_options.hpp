@@ -13,7 +13,8 @@ struct UringOptions {
   bool provided_ring = true;           // a ring of provided buffers (5.19)
   bool registered_memory = true;       // register_memory() pins pages, reads and writes inside use them
   bool registered_files = true;        // open_file() puts descriptors into the ring's own table
-  bool message_wake = true;            // wake() by IORING_REGISTER_SEND_MSG_RING (6.13), else by an eventfd
+  bool no_iowait = true;     // a wait with no disk operation in flight is not counted as waiting for I/O (6.15)
+  bool message_wake = true;  // wake() by IORING_REGISTER_SEND_MSG_RING (6.13), else by an eventfd
 };
 
 }  // namespace millrace

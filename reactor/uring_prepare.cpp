@@ -45,6 +45,7 @@ void UringKernel::issue(Operation& operation) {
   sqe->user_data = reinterpret_cast<std::uint64_t>(&operation);
   set_place(operation, Place::ring);
   ++in_ring_;
+  if (waits_for_disk(operation.code)) ++disk_in_ring_;
 }
 
 void UringKernel::issue_cancel(Operation& operation) {

@@ -16,6 +16,8 @@ namespace {
 
 // Newer than liburing 2.3's headers.
 constexpr unsigned setup_no_sq_array = 1U << 16;
+constexpr unsigned feature_no_iowait = 1U << 17;
+constexpr unsigned enter_no_iowait = 1U << 7;
 
 struct Attempt {
   unsigned flags;
@@ -82,9 +84,15 @@ int UringRing::open(const UringOptions& options, std::vector<std::string>& used,
   // Without these, completions could get lost and waiting could not be bounded; every kernel since 5.11 has them.
   constexpr unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_FAST_POLL | IORING_FEAT_EXT_ARG;
   if ((ring_.features & needed) != needed) return -ENOSYS;
+  // A filter may allow the set-up and refuse the rest.
+  if (int entered = call(0, false, 0, false); entered == -EPERM || entered == -EACCES || entered == -ENOSYS)
+    return entered;
   registered_descriptor_ = io_uring_register_ring_fd(&ring_) == 1;
   if (registered_descriptor_) used.emplace_back("REGISTERED_RING");
   else missing.emplace_back("REGISTERED_RING: the descriptor is looked up at each call");
+  no_iowait_ = options.no_iowait && (ring_.features & feature_no_iowait) != 0;
+  if (no_iowait_) used.emplace_back("NO_IOWAIT");
+  else missing.emplace_back("NO_IOWAIT: an idle server is counted as waiting for I/O (/proc/pressure/io)");
   return 0;
 }
 
@@ -100,10 +108,10 @@ bool UringRing::has_hidden_events() const {
   return (IO_URING_READ_ONCE(*ring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
 }
 
-int UringRing::enter(bool wait, Nanos timeout) {
+int UringRing::enter(bool wait, Nanos timeout, bool parked) {
   io_uring_smp_store_release(ring_.sq.ktail, ring_.sq.sqe_tail);
   ring_.sq.sqe_head = ring_.sq.sqe_tail;
-  return call(unsubmitted(), wait, timeout);
+  return call(unsubmitted(), wait, timeout, parked);
 }
 
 unsigned UringRing::discard_unsubmitted() {
@@ -112,10 +120,11 @@ unsigned UringRing::discard_unsubmitted() {
   return count;
 }
 
-int UringRing::wait_only(Nanos timeout) { return call(0, true, timeout); }
+int UringRing::wait_only(Nanos timeout) { return call(0, true, timeout, false); }
 
-int UringRing::call(unsigned to_submit, bool wait, Nanos timeout) {
+int UringRing::call(unsigned to_submit, bool wait, Nanos timeout, bool parked) {
   unsigned flags = IORING_ENTER_GETEVENTS | (registered_descriptor_ ? IORING_ENTER_REGISTERED_RING : 0U);
+  if (wait && parked && no_iowait_) flags |= enter_no_iowait;
   __kernel_timespec limit{};
   io_uring_getevents_arg argument{};
   sigset_t* extra = nullptr;
@@ -130,7 +139,8 @@ int UringRing::call(unsigned to_submit, bool wait, Nanos timeout) {
   }
   int result =
       io_uring_enter2(static_cast<unsigned>(ring_.enter_ring_fd), to_submit, wait ? 1U : 0U, flags, extra, extra_bytes);
-  MR_ASSERT(result >= 0 || result == -EBUSY || result == -EAGAIN || result == -EINTR || result == -ETIME);
+  MR_ASSERT(result >= 0 || result == -EBUSY || result == -EAGAIN || result == -EINTR || result == -ETIME || !proven_);
+  proven_ |= result >= 0;
   return result;
 }
 

@@ -34,7 +34,8 @@ class UringRing {
 
   /// Submits everything and, when `wait`, sleeps until a completion is there or `timeout` ns passed (wait_forever = no
   /// limit). Returns -errno only for reasons the next call may cure: EBUSY, EAGAIN, EINTR, ETIME; others are bugs.
-  int enter(bool wait, Nanos timeout);
+  /// `parked` = nothing is expected from a disk: the wait is not counted as waiting for I/O, where the system knows.
+  int enter(bool wait, Nanos timeout, bool parked = false);
   /// Forgets the entries not submitted yet (returns how many), and waits without submitting: for shutting down.
   unsigned discard_unsubmitted();
   int wait_only(Nanos timeout);
@@ -50,11 +51,13 @@ class UringRing {
 
  private:
   int set_up(const UringOptions& options, unsigned flags);
-  int call(unsigned to_submit, bool wait, Nanos timeout);
+  int call(unsigned to_submit, bool wait, Nanos timeout, bool parked);
 
   io_uring ring_{};
   bool open_ = false;
   bool registered_descriptor_ = false;
+  bool no_iowait_ = false;
+  bool proven_ = false;  // the one system call has worked once: an error no cure is known for is a bug from then on
 };
 
 }  // namespace millrace

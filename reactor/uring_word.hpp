@@ -36,6 +36,11 @@ inline void set_number(Operation& operation, std::int32_t number) {
                           (static_cast<std::uint64_t>(static_cast<std::uint32_t>(number)) << word_number_shift);
 }
 
+/// True for the codes whose wait is a disk's.
+inline bool waits_for_disk(OperationCode code) {
+  return code >= OperationCode::open_file && code <= OperationCode::make_directory;
+}
+
 /// user_data of entries that are the kernel's own; everything above is an Operation's address.
 inline constexpr std::uint64_t data_wake_message = 1;
 inline constexpr std::uint64_t data_wake_read = 2;

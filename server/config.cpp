@@ -89,6 +89,13 @@ struct Setting {
   Complaint (*set)(ServerConfig& config, std::string_view name, std::string_view value);
 };
 
+Complaint set_kernel(ServerConfig& config, std::string_view name, std::string_view value) {
+  auto choice = parse_kernel_choice(value);
+  if (!choice) return fmt::format("{} is {}; it may be auto, uring or posix", name, value);
+  config.kernel = *choice;
+  return std::nullopt;
+}
+
 constexpr std::uint64_t any_bytes = 1ull << 60;
 
 constexpr Setting settings[] = {
@@ -96,6 +103,7 @@ constexpr Setting settings[] = {
     {"listen", set_listen},
     {"cores", set_cores},
     {"day-offset", set_day_offset},
+    {"kernel", set_kernel},
     {"shards", [](ServerConfig& c, std::string_view n,
                   std::string_view v) { return set_count(c.shards, n, v, 1, server_shards_max); }},
     {"segment-bytes",

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/units.hpp"
+#include "reactor/kernel_choice.hpp"
 
 namespace millrace {
 
@@ -35,6 +36,7 @@ struct ServerConfig {
   std::uint32_t retain_days = 0;                   // 0 = all
   std::uint64_t retain_bytes = 0;                  // 0 = all
   std::uint32_t connections_max = connections_default;
+  KernelChoice kernel = KernelChoice::automatic;
   bool buffered = false;
   bool insecure = false;
   bool accept_clock = false;

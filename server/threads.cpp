@@ -7,9 +7,8 @@
 #include <thread>
 #include <vector>
 
+#include "reactor/kernel_choice.hpp"
 #include "reactor/placement.hpp"
-#include "reactor/posix_kernel.hpp"
-#include "reactor/uring_kernel.hpp"
 
 namespace millrace {
 
@@ -54,10 +53,10 @@ void ServerThreads::run_core(std::uint32_t number, Rendezvous& rendezvous) {
   std::unique_ptr<Kernel> kernel;
   if (complaint.empty()) {
     std::string why;
-    auto made = UringKernel::create(UringOptions{}, why);
+    auto made = make_kernel(config_.kernel, why);
     if (made) kernel = std::move(*made);
-    else kernel = std::make_unique<PosixKernel>();
-    if (!made && number == 0) server_.say(Severity::warning, fmt::format("{}; serving without io_uring, slower", why));
+    else
+      complaint = fmt::format("--kernel uring: {}; or use --kernel auto", why.empty() ? error_text(made.error()) : why);
   }
   if (!rendezvous.arrive(number, complaint)) return;
   auto core = server_.start_core(number, *kernel);

@@ -39,6 +39,7 @@ inline std::vector<UringMode> all_modes() {
   add("no_provided_ring", [](UringOptions& o) { o.provided_ring = false; });
   add("no_registered_memory", [](UringOptions& o) { o.registered_memory = false; });
   add("no_registered_files", [](UringOptions& o) { o.registered_files = false; });
+  add("no_no_iowait", [](UringOptions& o) { o.no_iowait = false; });
   add("eventfd_wake", [](UringOptions& o) { o.message_wake = false; });
   add("tiny_queues", [](UringOptions& o) { o.submission_entries = 4, o.completion_entries = 8; });
   add("nothing", [](UringOptions& o) {

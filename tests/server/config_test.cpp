@@ -54,6 +54,7 @@ TEST(Config, EverySetting) {
                                {"retain-days", "7"},
                                {"retain-bytes", "1TiB"},
                                {"connections-max", "5"},
+                               {"kernel", "posix"},
                                {"buffered", "true"},
                                {"insecure", ""},
                                {"accept-clock", "false"}};
@@ -68,16 +69,17 @@ TEST(Config, EverySetting) {
   EXPECT_EQ(config.retain_days, 7u);
   EXPECT_EQ(config.retain_bytes, 1024 * GiB);
   EXPECT_EQ(config.connections_max, 5u);
+  EXPECT_EQ(config.kernel, KernelChoice::posix);
   EXPECT_TRUE(config.buffered && config.insecure && !config.accept_clock);
   EXPECT_FALSE(check_config(config));
 }
 
 TEST(Config, ComplaintsNameTheSettingAndWhatItTakes) {
-  const char* bad[][2] = {{"shards", "0"},           {"shards", "x"},          {"segment-bytes", "1MiB"},
-                          {"segment-bytes", "8GiB"}, {"memory", "1MiB"},       {"day-offset", "8"},
-                          {"retain-days", "-1"},     {"connections-max", "0"}, {"listen", "nowhere"},
-                          {"cores", "0,0"},          {"buffered", "maybe"},    {"data", ""},
-                          {"no-such", "1"}};
+  const char* bad[][2] = {
+      {"shards", "0"},       {"shards", "x"},     {"segment-bytes", "1MiB"}, {"segment-bytes", "8GiB"},
+      {"memory", "1MiB"},    {"day-offset", "8"}, {"retain-days", "-1"},     {"connections-max", "0"},
+      {"listen", "nowhere"}, {"cores", "0,0"},    {"buffered", "maybe"},     {"kernel", "best"},
+      {"data", ""},          {"no-such", "1"}};
   for (auto& [name, value] : bad) {
     ServerConfig config;
     auto complaint = set_option(config, name, value);

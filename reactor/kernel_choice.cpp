@@ -1,0 +1,29 @@
+#include "reactor/kernel_choice.hpp"
+
+#include "reactor/posix_kernel.hpp"
+#include "reactor/uring_kernel.hpp"
+
+namespace millrace {
+
+std::optional<KernelChoice> parse_kernel_choice(std::string_view text) {
+  if (text == "auto") return KernelChoice::automatic;
+  if (text == "uring") return KernelChoice::uring;
+  if (text == "posix") return KernelChoice::posix;
+  return std::nullopt;
+}
+
+Result<std::unique_ptr<Kernel>> make_kernel(KernelChoice choice, std::string& why) {
+  if (choice != KernelChoice::posix) {
+    auto made = UringKernel::create({}, why);
+    if (made) return std::unique_ptr<Kernel>(std::move(*made));
+    if (choice == KernelChoice::uring) return fail(made.error());
+  }
+  PosixOptions options;
+  options.without_uring = choice == KernelChoice::posix ? "not wanted (--kernel posix)"
+                                                        : why +
+                                                              "; until then each disk operation costs "
+                                                              "two hand-overs between threads";
+  return std::unique_ptr<Kernel>(std::make_unique<PosixKernel>(options));
+}
+
+}  // namespace millrace

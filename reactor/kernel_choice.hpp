@@ -1,0 +1,29 @@
+// Which kernel a thread gets: the one place that chooses. Everything above asks here and knows no class.
+//
+// Thread: the one the kernel is for.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "reactor/kernel.hpp"
+
+namespace millrace {
+
+enum class KernelChoice : std::uint8_t {
+  automatic,  // io_uring where the machine allows it, else posix
+  uring,
+  posix,
+};
+
+/// "auto", "uring", "posix".
+std::optional<KernelChoice> parse_kernel_choice(std::string_view text);
+
+/// A kernel for the calling thread. Only `uring` can fail; `why` then names cause and cure in one sentence. A posix kernel
+/// says in features().missing why it is none of io_uring.
+Result<std::unique_ptr<Kernel>> make_kernel(KernelChoice choice, std::string& why);
+
+}  // namespace millrace
