@@ -1,64 +1,58 @@
 #include "cli/doctor.hpp"
 
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
-namespace millrace {
+namespace millrace::cli {
 
 namespace {
 
-const char* finding_name(Finding finding) {
-  switch (finding) {
-    case Finding::ok: return "ok";
-    case Finding::costs: return "costs you";
-    case Finding::broken: return "broken";
-  }
-  return "?";
+class DoctorVerb final : public Verb {
+ public:
+  CLI::App* declare(CLI::App& app) override;
+  int run() override;
+
+ private:
+  std::string directory_ = ".";
+  bool json_ = false;
+};
+
+CLI::App* DoctorVerb::declare(CLI::App& app) {
+  CLI::App* verb = app.add_subcommand("doctor", "Measure what this machine gives a log server, with cause and cure.");
+  verb->add_option("--data", directory_, "the directory to try, where a server's data will be (.)")->option_text("DIR");
+  verb->add_flag("--json", json_, "rows as JSON");
+  verb->footer(
+      "Takes under 15 s. Writes one file below DIR and removes it. Exit status 1 when something is broken.\n"
+      "Examples:\n"
+      "  millrace doctor --data /var/lib/millrace\n"
+      "  millrace doctor --json");
+  return verb;
 }
 
-void print_text(const DoctorRows& rows) {
-  std::size_t width = 0;
-  for (const DoctorRow& row : rows) width = std::max(width, row.check.size());
-  for (const DoctorRow& row : rows) {
-    fmt::print("{:<9}  {:<{}}  {}\n", finding_name(row.finding), row.check, width, row.found);
-    if (!row.advice.empty()) fmt::print("{:<9}  {:<{}}  -> {}\n", "", "", width, row.advice);
+int DoctorVerb::run() {
+  if (::access(directory_.c_str(), W_OK | X_OK) != 0) {
+    std::fprintf(stderr, "millrace doctor: %s is not a directory this user can write to; name another with --data\n",
+                 directory_.c_str());
+    return exit_usage;
   }
-}
-
-void print_json(const DoctorRows& rows) {
-  nlohmann::json list = nlohmann::json::array();
-  for (const DoctorRow& row : rows)
-    list.push_back(
-        {{"check", row.check}, {"finding", finding_name(row.finding)}, {"found", row.found}, {"advice", row.advice}});
-  fmt::print("{}\n", nlohmann::json{{"rows", list}}.dump(2));
+  bool terminal = ::isatty(STDERR_FILENO) != 0;
+  DoctorProgress progress = [terminal](const std::string& step) {
+    std::fprintf(stderr, terminal ? "\r\033[K%s …" : "doctor: %s\n", step.c_str());
+  };
+  DoctorRows rows;
+  judge_host(measure_host(progress), rows);
+  judge_disk(measure_disk(directory_, progress), rows);
+  if (terminal) std::fputs("\r\033[K", stderr);
+  std::fputs((json_ ? doctor_json(rows) : doctor_text(rows)).c_str(), stdout);
+  bool broken =
+      std::any_of(rows.begin(), rows.end(), [](const DoctorRow& row) { return row.finding == Finding::broken; });
+  return broken ? exit_failed : exit_ok;
 }
 
 }  // namespace
 
-int run_doctor(const DoctorOptions& options) {
-  if (::access(options.directory.c_str(), W_OK | X_OK) != 0) {
-    fmt::print(stderr, "millrace doctor: {} is not a directory this user can write to; name another with --data\n",
-               options.directory);
-    return 2;
-  }
-  bool terminal = ::isatty(STDERR_FILENO) != 0;
-  DoctorProgress progress = [terminal](const std::string& step) {
-    if (terminal) fmt::print(stderr, "\r\033[K{} …", step);
-    else fmt::print(stderr, "doctor: {}\n", step);
-    std::fflush(stderr);
-  };
-  DoctorRows rows;
-  examine_host(rows, progress);
-  examine_disk(options.directory, rows, progress);
-  if (terminal) fmt::print(stderr, "\r\033[K");
-  options.json ? print_json(rows) : print_text(rows);
-  bool broken =
-      std::any_of(rows.begin(), rows.end(), [](const DoctorRow& row) { return row.finding == Finding::broken; });
-  return broken ? 1 : 0;
-}
+std::unique_ptr<Verb> doctor_verb() { return std::make_unique<DoctorVerb>(); }
 
-}  // namespace millrace
+}  // namespace millrace::cli

@@ -1,12 +1,14 @@
-// `millrace doctor`: what this machine gives a log server, measured in under 15 s, each finding with cause and cure.
-// Startup-tool code: it asks the system directly, beside the kernel seam. It writes only one file below the directory named,
-// and removes it.
+// `millrace doctor`: what this machine gives a log server, measured in under 15 s, each finding with cause and cure. It asks
+// the system directly, beside the kernel seam, and writes only below the directory named.
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
+
+#include "cli/doctor_measured.hpp"
+#include "cli/verb.hpp"
 
 namespace millrace {
 
@@ -24,20 +26,17 @@ struct DoctorRow {
 };
 
 using DoctorRows = std::vector<DoctorRow>;
-/// Told before each measurement: the progress line.
-using DoctorProgress = std::function<void(const std::string& step)>;
 
-/// io_uring, locked memory, cores, clock, open files, loopback.
-void examine_host(DoctorRows& rows, const DoctorProgress& progress);
-/// Filesystem, direct I/O, space, flushes, prepared writes, throughput, the disk's interrupt, below `directory`.
-void examine_disk(const std::string& directory, DoctorRows& rows, const DoctorProgress& progress);
+/// Pure: what the numbers mean.
+void judge_host(const HostMeasured& host, DoctorRows& rows);
+void judge_disk(const DiskMeasured& disk, DoctorRows& rows);
 
-struct DoctorOptions {
-  std::string directory = ".";
-  bool json = false;
-};
+std::string doctor_text(const DoctorRows& rows);
+std::string doctor_json(const DoctorRows& rows);
 
+namespace cli {
 /// Prints the rows to stdout, progress to stderr. Exit code 1 when something is broken, 2 when the directory cannot be used.
-int run_doctor(const DoctorOptions& options);
+std::unique_ptr<Verb> doctor_verb();
+}  // namespace cli
 
 }  // namespace millrace

@@ -1,4 +1,5 @@
 #include "cli/append.hpp"
+#include "cli/doctor.hpp"
 #include "cli/read.hpp"
 #include "cli/serve.hpp"
 #include "cli/stat.hpp"
@@ -15,6 +16,7 @@ std::vector<std::unique_ptr<Verb>> all_verbs() {
   verbs.push_back(read_verb());
   verbs.push_back(stat_verb());
   verbs.push_back(verify_verb());
+  verbs.push_back(doctor_verb());
   verbs.push_back(version_verb());
   verbs.push_back(help_verb());
   return verbs;

@@ -1,0 +1,57 @@
+// What `millrace doctor` measures, as plain data: the numbers of this machine without a word about what they mean.
+// doctor_host and doctor_disk fill it in; doctor_judge turns it into rows.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace millrace {
+
+/// One 4 KiB write after the other.
+struct WriteSpeed {
+  double per_second = 0;
+  double p50_us = 0;
+  double p99_us = 0;
+};
+
+struct HostMeasured {
+  bool uring = false;
+  std::string uring_refusal;  // cause and cure, when there is no io_uring
+  std::vector<std::string> used, missing;
+  std::optional<std::uint64_t> memlock_bytes;  // none = unlimited
+  unsigned cores = 0;
+  std::uint64_t files_now = 0, files_max = 0;
+  std::string clock_source;
+  std::int64_t clock_moved_us = 0;  // wall clock against the monotonic one while we looked
+  double loopback_bytes_per_second = 0;
+};
+
+struct DiskMeasured {
+  std::string mount_point, filesystem, mount_options;
+  std::uint64_t free_bytes = 0;
+  std::optional<std::uint64_t> free_inodes;  // none = the filesystem does not count them
+  bool file_made = false;
+  std::string file_refusal;
+  bool direct = false;
+  bool allocates = false;
+  WriteSpeed plain, durable;      // into zeroed space
+  WriteSpeed allocated;           // durable, into space that was only allocated
+  std::string write_cache;        // "write back", "write through"; empty = the system does not say
+  bool rotates = false;           // says the system; a virtual disk may say so wrongly
+  double fill_mb_per_second = 0;  // 1 MiB writes
+  std::string interrupt_core;     // empty = not shown
+};
+
+/// Told before each measurement: the progress line.
+using DoctorProgress = std::function<void(const std::string& step)>;
+
+/// io_uring, locked memory, cores, clock, open files, loopback.
+HostMeasured measure_host(const DoctorProgress& progress);
+/// Filesystem, direct I/O, space, flushes, prepared writes, throughput, the disk's interrupt. Writes one file below
+/// `directory`, and removes it.
+DiskMeasured measure_disk(const std::string& directory, const DoctorProgress& progress);
+
+}  // namespace millrace

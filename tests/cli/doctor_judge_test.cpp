@@ -1,0 +1,174 @@
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/units.hpp"
+#include "cli/doctor.hpp"
+
+namespace millrace {
+
+namespace {
+
+HostMeasured good_host() {
+  HostMeasured host;
+  host.uring = true;
+  host.used = {"DEFER_TASKRUN"};
+  host.cores = 4;
+  host.files_now = 1024;
+  host.files_max = 65'536;
+  host.clock_source = "tsc";
+  host.loopback_bytes_per_second = 3e9;
+  return host;
+}
+
+DiskMeasured good_disk() {
+  DiskMeasured disk;
+  disk.mount_point = "/data";
+  disk.filesystem = "ext4";
+  disk.mount_options = "rw,relatime,rw";
+  disk.free_bytes = 100 * GiB;
+  disk.free_inodes = 1'000'000;
+  disk.file_made = disk.direct = disk.allocates = true;
+  disk.plain = {20'000, 45, 90};
+  disk.durable = {5000, 190, 600};
+  disk.allocated = {2500, 380, 900};
+  disk.write_cache = "write back";
+  disk.fill_mb_per_second = 900;
+  return disk;
+}
+
+/// The row of a check; fails the test when there is none.
+DoctorRow row_of(const DoctorRows& rows, const std::string& check) {
+  for (const DoctorRow& row : rows)
+    if (row.check == check) return row;
+  ADD_FAILURE() << "no row " << check;
+  return {};
+}
+DoctorRow host_row(const HostMeasured& host, const std::string& check) {
+  DoctorRows rows;
+  judge_host(host, rows);
+  return row_of(rows, check);
+}
+DoctorRow disk_row(const DiskMeasured& disk, const std::string& check) {
+  DoctorRows rows;
+  judge_disk(disk, rows);
+  return row_of(rows, check);
+}
+bool says(const DoctorRow& row, const char* word) { return row.advice.find(word) != std::string::npos; }
+
+TEST(Doctor, a_good_machine_gets_no_advice) {
+  DoctorRows rows;
+  judge_host(good_host(), rows);
+  judge_disk(good_disk(), rows);
+  EXPECT_EQ(rows.size(), 12U);
+  for (const DoctorRow& row : rows) {
+    EXPECT_EQ(row.finding, Finding::ok) << row.check;
+    EXPECT_EQ(row.advice, "") << row.check;
+    EXPECT_NE(row.found, "") << row.check;
+  }
+}
+
+TEST(Doctor, what_costs_names_its_cure) {
+  HostMeasured host = good_host();
+  host.memlock_bytes = 64 * KiB;
+  EXPECT_EQ(host_row(host, "locked memory").found, "64 KiB");
+  EXPECT_TRUE(says(host_row(host, "locked memory"), "ulimit -l"));
+  host.memlock_bytes = 64 * MiB;
+  EXPECT_EQ(host_row(host, "locked memory").finding, Finding::ok);
+  host.cores = 1;
+  EXPECT_EQ(host_row(host, "cores").finding, Finding::costs);
+  host.files_max = 4096;
+  EXPECT_TRUE(says(host_row(host, "open files"), "LimitNOFILE"));
+  host.clock_source = "hpet";
+  EXPECT_TRUE(says(host_row(host, "clock"), "clocksource"));
+  host.clock_moved_us = -6000;
+  EXPECT_TRUE(says(host_row(host, "clock"), "chrony"));
+  host.missing = {"NO_SQARRAY: an index array is filled in once"};
+  EXPECT_TRUE(says(host_row(host, "io_uring"), "NO_SQARRAY"));
+  host.uring = false;
+  host.uring_refusal = "denied by seccomp";
+  EXPECT_EQ(host_row(host, "io_uring").finding, Finding::costs) << "the posix kernel serves all the same";
+  EXPECT_EQ(host_row(host, "io_uring").advice, "denied by seccomp");
+  host.loopback_bytes_per_second = 1e8;
+  EXPECT_EQ(host_row(host, "loopback").finding, Finding::costs);
+  host.loopback_bytes_per_second = 0;
+  EXPECT_EQ(host_row(host, "loopback").finding, Finding::broken);
+}
+
+TEST(Doctor, filesystems) {
+  auto of = [](const char* type, const char* options) {
+    DiskMeasured disk = good_disk();
+    disk.filesystem = type;
+    disk.mount_options = options;
+    return disk_row(disk, "filesystem").finding;
+  };
+  EXPECT_EQ(of("xfs", "rw,noatime"), Finding::ok);
+  EXPECT_EQ(of("ext4", "rw,errors=remount-ro"), Finding::ok);
+  EXPECT_EQ(of("ext4", "ro,relatime"), Finding::broken);
+  EXPECT_EQ(of("ext4", "rw,nobarrier"), Finding::broken);
+  EXPECT_EQ(of("ext4", "rw,discard"), Finding::costs);
+  EXPECT_EQ(of("tmpfs", "rw"), Finding::broken);
+  EXPECT_EQ(of("btrfs", "rw"), Finding::costs);
+  EXPECT_EQ(of("overlay", "rw"), Finding::costs);
+  EXPECT_EQ(of("nfs4", "rw"), Finding::costs);
+  EXPECT_EQ(of("fuse.sshfs", "rw"), Finding::costs);
+}
+
+TEST(Doctor, caches_that_lie_are_called_out) {
+  DiskMeasured disk = good_disk();
+  disk.durable = {20'000, 47, 90};
+  EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::broken);
+  EXPECT_TRUE(says(disk_row(disk, "flushes"), "lies"));
+  disk.write_cache = "write through";
+  EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::ok) << "no volatile cache: nothing to flush";
+  disk.rotates = true;
+  EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::broken);
+  disk.durable = {110, 9000, 20'000};
+  EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::ok) << "what a spinning disk takes";
+  disk.durable = {250, 4000, 4100};
+  EXPECT_TRUE(says(disk_row(disk, "flushes"), "taskset"));
+  disk.durable = {40, 25'000, 60'000};
+  EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::costs);
+  disk.durable = {};
+  EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::broken);
+}
+
+TEST(Doctor, space_and_direct_io) {
+  DiskMeasured disk = good_disk();
+  disk.free_bytes = 200 * MiB;
+  EXPECT_EQ(disk_row(disk, "free space").finding, Finding::broken);
+  disk.free_bytes = 500 * MiB;
+  EXPECT_EQ(disk_row(disk, "free space").finding, Finding::costs);
+  disk = good_disk();
+  disk.free_inodes = 3;
+  EXPECT_EQ(disk_row(disk, "free space").finding, Finding::broken);
+  disk.free_inodes.reset();
+  EXPECT_EQ(disk_row(disk, "free space").finding, Finding::ok);
+  disk.direct = false;
+  EXPECT_TRUE(says(disk_row(disk, "direct I/O"), "--buffered"));
+  disk.allocates = false;
+  EXPECT_EQ(disk_row(disk, "preallocation").finding, Finding::costs);
+  disk.fill_mb_per_second = 10;
+  EXPECT_EQ(disk_row(disk, "disk throughput").finding, Finding::costs);
+  disk.file_made = false;
+  disk.file_refusal = "No space left on device";
+  EXPECT_EQ(disk_row(disk, "direct I/O").finding, Finding::broken);
+}
+
+TEST(Doctor, json_has_the_rows_of_the_text) {
+  DoctorRows rows;
+  judge_host(good_host(), rows);
+  judge_disk(good_disk(), rows);
+  auto parsed = nlohmann::json::parse(doctor_json(rows));
+  ASSERT_EQ(parsed["rows"].size(), rows.size());
+  std::string text = doctor_text(rows);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    EXPECT_EQ(parsed["rows"][i]["check"], rows[i].check);
+    EXPECT_EQ(parsed["rows"][i]["finding"], "ok");
+    EXPECT_NE(text.find(rows[i].found), std::string::npos);
+  }
+}
+
+}  // namespace
+
+}  // namespace millrace
