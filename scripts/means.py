@@ -46,6 +46,19 @@ def loop_mount():
         return subprocess.run(["umount", mounted], **quiet).returncode == 0
 
 
+def mkfs_xfs():
+    return bool(shutil.which("mkfs.xfs"))
+
+
+def mkfs_btrfs():
+    return bool(shutil.which("mkfs.btrfs"))
+
+
+def fresh_root():
+    """Root, and debootstrap to make a Debian of its own."""
+    return root() and bool(shutil.which("debootstrap"))
+
+
 def direct_io():
     """O_DIRECT where tests put their data (TMPDIR, or the current folder)."""
     folder = os.environ.get("TMPDIR") or os.getcwd()
@@ -75,7 +88,7 @@ def files_24000():
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 24000
 
 
-PROBES = {probe.__name__: probe for probe in (root, io_uring, loop_mount, direct_io, disk_30_gb, cores_2, tracefs,
+PROBES = {probe.__name__: probe for probe in (root, io_uring, loop_mount, mkfs_xfs, mkfs_btrfs, fresh_root, direct_io, disk_30_gb, cores_2, tracefs,
                                               files_24000)}
 _seen = {}
 

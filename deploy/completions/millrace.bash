@@ -15,8 +15,8 @@ _millrace() {
     --from | --until) COMPREPLY=($(compgen -W "earliest latest offset: time: day:" -- "$cur")); compopt -o nospace; return ;;
   esac
   case $verb in
-    serve) flags="--data --listen --shards --cores --segment-bytes --memory --day-offset --retain-days --retain-bytes --buffered --insecure --config --kernel" ;;
-    append) flags="--server --stream --type --file --batch-records --batch-bytes --in-flight --retry --delimiter" ;;
+    serve) flags="--data --listen --shards --cores --segment-bytes --memory --day-offset --retain-days --retain-bytes --connections-max --buffered --insecure --accept-clock --config --kernel" ;;
+    append) flags="--server --stream --type --file --batch-records --batch-bytes --in-flight --linger --retry --delimiter --quiet" ;;
     read) flags="--server --data --stream --from --until --type --count --follow --format --delimiter" ;;
     stat) flags="--server --data --json" ;;
     verify) flags="--data --json" ;;

@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""Filesystems, each tried for real on a mount of its own: works directly, needs --buffered, or is refused with the reason."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+from harness import Skip, expect, lines, main, run
+
+KERNELS = ("uring", "posix")
+
+
+def system(*command):
+    done = subprocess.run(command, capture_output=True)
+    if done.returncode != 0:
+        raise Skip("loop_mount", f"{' '.join(command)}: {done.stderr.decode().strip()}")
+
+
+def mount(case, kind, maker):
+    if os.geteuid() != 0:
+        raise Skip("loop_mount", "not root")
+    mounted = case.path("mounted")
+    os.mkdir(mounted)
+    if kind == "tmpfs":
+        system("mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", mounted)
+    elif kind == "overlay":
+        for name in ("lower", "upper", "work"):
+            os.mkdir(case.path(name))
+        system("mount", "-t", "overlay", "overlay", mounted, "-o",
+               f"lowerdir={case.path('lower')},upperdir={case.path('upper')},workdir={case.path('work')}")
+    else:
+        if not shutil.which(maker[0]):
+            raise Skip(f"mkfs_{kind}", f"no {maker[0]}")
+        with open(case.path("image"), "wb") as file:
+            file.truncate(400 << 20)
+        system(*maker, case.path("image"))
+        system("mount", "-o", "loop", case.path("image"), mounted)
+    case.undo.append(lambda: subprocess.run(["umount", "-l", mounted], capture_output=True))
+    return mounted
+
+
+def serve(case, data, *flags):
+    """None when the server refuses, with what it said."""
+    server = case.server(*flags, name=data, wait=False)
+    try:
+        server.wait_until_serving()
+    except AssertionError:
+        expect(server.process.poll() == 1, f"no exit 1: {server.said}")
+        return None, server.said
+    return server, server.said
+
+
+def keep(case, data, *flags):
+    """Killed and read back. 'works', or the reason of the refusal."""
+    server, said = serve(case, data, *flags)
+    if server is None:
+        return next(line for line in reversed(said.splitlines()) if line).split("] ")[-1]
+    sent = lines(20_000)
+    server.append("kept", sent)
+    server.kill()
+    again, said = serve(case, data, *flags)
+    expect(again is not None, f"no second start: {said}")
+    expect(again.read("kept").stdout == sent, "what was read is not what was sent")
+    again.stop()
+    expect(run("verify", "--data", data, check=False).returncode == 0, "verify found damage")
+    return "works"
+
+
+def tried(kind, *maker):
+    def case_of(case):
+        mounted = mount(case, kind, maker)
+        said = []
+        for kernel in KERNELS:
+            direct = keep(case, os.path.join(mounted, kernel), "--kernel", kernel)
+            if direct != "works":
+                expect("--buffered" in direct, f"the refusal does not name the cure: {direct}")
+            data = os.path.join(mounted, f"{kernel}-buffered")
+            buffered = keep(case, data, "--kernel", kernel, "--buffered")
+            expect(buffered == "works", f"--buffered: {buffered}")
+            said.append(f"{kind}, {kernel}: direct I/O: {direct}; --buffered: {buffered}")
+        return "\n".join(said)
+
+    return kind, case_of
+
+
+CASES = [
+    tried("ext4", "mkfs.ext4", "-q"),
+    tried("xfs", "mkfs.xfs", "-q"),
+    tried("btrfs", "mkfs.btrfs", "-q"),
+    tried("overlay"),
+    tried("tmpfs"),
+]
+
+if __name__ == "__main__":
+    sys.exit(main("filesystems", CASES))
