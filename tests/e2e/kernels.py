@@ -123,8 +123,6 @@ def idle(case):
     said = []
     for kernel in ("uring", "posix"):
         server = case.server("--kernel", kernel, name=kernel)
-        server.expect_alive()
-        time.sleep(2)  # what a start prepares in the background
 
         def used():
             switches = ticks = 0
@@ -136,14 +134,18 @@ def idle(case):
                     ticks += sum(map(int, stat.read().rsplit(")", 1)[1].split()[11:13]))
             return switches, ticks / os.sysconf("SC_CLK_TCK")
 
-        seconds = 5
-        before = used()
-        time.sleep(seconds)
-        after = used()
-        wakeups, share = (after[0] - before[0]) / seconds, (after[1] - before[1]) / seconds
-        said.append(f"{kernel}: {wakeups:.1f} wakeups/s, {100 * share:.2f} % of a core")
-        expect(wakeups < 20, f"{kernel}: {wakeups:.0f} wakeups a second on an idle server")
-        expect(share < 0.01, f"{kernel}: {100 * share:.2f} % of a core on an idle server")
+        for state in ("new", "used"):
+            if state == "used":
+                server.expect_alive()
+            time.sleep(3)  # what a start or an append prepares in the background
+            seconds = 5
+            before = used()
+            time.sleep(seconds)
+            after = used()
+            wakeups, share = (after[0] - before[0]) / seconds, (after[1] - before[1]) / seconds
+            said.append(f"{kernel}, {state}: {wakeups:.1f} wakeups/s, {100 * share:.2f} % of a core")
+            expect(wakeups < 20, f"{kernel}, {state}: {wakeups:.0f} wakeups a second on an idle server")
+            expect(share < 0.01, f"{kernel}, {state}: {100 * share:.2f} % of a core on an idle server")
         server.stop()
     return "; ".join(said)
 
