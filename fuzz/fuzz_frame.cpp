@@ -2,7 +2,6 @@
 // that does not verify, takes no memory beyond a claim within the limit, and gives all of it back.
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <map>
 #include <string>
 #include <vector>
@@ -79,7 +78,7 @@ std::vector<std::byte> wire_bytes(Bytes script) {
     }
     FrameHeader header{.type = static_cast<FrameType>(1 + command % 9)};
     if (command % 4 == 1) {
-      std::memcpy(&header, piece.data(), std::min(piece.size(), sizeof(header)));
+      std::copy_n(piece.begin(), std::min(piece.size(), sizeof(header)), reinterpret_cast<std::byte*>(&header));
       std::vector<std::byte> sealed(frame_header_bytes);
       write_frame_header(sealed, header);
       wire.insert(wire.end(), sealed.begin(), sealed.end());

@@ -2,7 +2,6 @@
 // header's; what it accepts is written back as the same bytes.
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 #include "base/hash.hpp"
@@ -38,7 +37,7 @@ void check(Bytes input) {
   header.checksum = hash64(as_bytes(&header, sizeof(header)));
   AlignedMemory unit(unit_span(payload.size()));
   store(unit.bytes(), 0, header);
-  std::memcpy(unit.bytes().data() + sizeof(header), payload.data(), payload.size());
+  std::ranges::copy(payload, unit.bytes().begin() + sizeof(header));
   Result<UnitView> view = UnitView::parse(unit.bytes());
   if (!view) return;
   if (header.kind == UnitKind::run) {

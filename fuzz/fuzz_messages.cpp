@@ -2,7 +2,6 @@
 // frame is at most one message.
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 #include "protocol/handshake.hpp"
@@ -79,7 +78,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   auto number = [&](std::size_t bytes) {
     std::uint64_t value = 0;
     Bytes piece = take(bytes);
-    std::memcpy(&value, piece.data(), piece.size());
+    std::ranges::copy(piece, reinterpret_cast<std::byte*>(&value));
     return value;
   };
   FrameHeader header;

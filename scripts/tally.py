@@ -16,7 +16,10 @@ import sys
 
 import means
 
+RUN = re.compile(r"^\[ RUN +\] ([\w./:<>, -]+)$")
 CASE = re.compile(r"^\[ +(OK|FAILED|SKIPPED) +\] ([\w./:<>, -]+?)(?:, where .*)?(?: \(\d+ ms\))?$")
+TELLING = re.compile(r"runtime error:|ERROR: |SUMMARY: |WARNING: ThreadSanitizer|assert|terminate called")
+GTEST = re.compile(r"^\[[ =-]")
 COUNT = re.compile(r"^\d+ tests?")
 
 
@@ -38,6 +41,35 @@ def cases_of(text):
     return cases
 
 
+def unfinished(text, cases):
+    """The case that ran when its program ended, else a sign that none did."""
+    begun = [match.group(1) for match in map(RUN.match, map(str.strip, text.splitlines())) if match]
+    return next((case for case in reversed(begun) if case not in cases), "outside of any case")
+
+
+def end_of(test):
+    """Why a program without a failed case failed: its result and what a sanitizer or an assertion said, else its last words."""
+    lines = [line.strip() for key in ("stdout", "stderr") for line in (test.get(key) or "").splitlines()
+             if line.strip() and not GTEST.match(line.strip())]
+    told = [line for line in lines if TELLING.search(line)]
+    return " | ".join([f"{test['result']}, exit {test.get('returncode')}"] + [line[:160] for line in (told or lines)[-3:]])
+
+
+def failures_of(test):
+    """case -> the lines printed by a case that failed, its end; for the summary of a run."""
+    printed, out = [], {}
+    for line in (test.get("stdout") or "").splitlines():
+        line = line.strip()
+        match = CASE.match(line)
+        if line.startswith("[ RUN"):
+            printed = []
+        elif match and match.group(1) == "FAILED":
+            out.setdefault(match.group(2), " | ".join(piece[:160] for piece in printed[-4:]))
+        elif line:
+            printed.append(line)
+    return out
+
+
 def write(path, rows):
     with open(path, "a", encoding="utf-8") as file:
         for row in rows:
@@ -47,13 +79,16 @@ def write(path, rows):
 def rows_of_test(part, test):
     """The rows of one entry of meson's testlog.json."""
     name, result = test["name"], test["result"]
-    cases = cases_of(test.get("stdout") or "")
-    rows = [(status.lower(), part, f"{name}: {case}", reason) for case, (status, reason) in cases.items()]
+    output = test.get("stdout") or ""
+    cases = cases_of(output)
+    failures = failures_of(test)
+    rows = [(status.lower(), part, f"{name}: {case}", reason or failures.get(case, ""))
+            for case, (status, reason) in cases.items()]
     good = result in ("OK", "EXPECTEDFAIL")
     if result == "SKIP" and not rows:
         rows.append(("skipped", part, name, ((test.get("stdout") or "").strip().splitlines() or [""])[-1]))
     elif not good and result != "SKIP" and not any(row[0] == "failed" for row in rows):
-        rows.append(("failed", part, name, f"{result}, exit {test.get('returncode')}"))
+        rows.append(("failed", part, f"{name}: {unfinished(output, cases)}", end_of(test)))
     elif not rows:
         rows.append(("ok", part, name, ""))
     return rows

@@ -1,7 +1,6 @@
 #include "storage/recovery.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 #include "storage/recovery_machine.hpp"
 
@@ -217,7 +216,7 @@ void close_tail_group(const TailGroup& group, const Id128& segment_id, Epoch epo
   std::size_t at = group_header_bytes;
   auto put = [&](Bytes bytes) {
     MR_ASSERT(bytes.size() <= target.size() - at);
-    std::memcpy(target.data() + at, bytes.data(), bytes.size());
+    std::ranges::copy(bytes, target.begin() + static_cast<std::ptrdiff_t>(at));
     at += bytes.size();
   };
   for (Bytes piece : group.pieces) put(piece);

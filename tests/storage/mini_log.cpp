@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -122,7 +123,7 @@ void MiniLog::place(BatchHeader header, Bytes body) {
   chain_ = Chain{header.chain};
   ModelBatch batch{header, std::vector<std::byte>(batch_span(header.body_bytes)), segment_, 0};
   std::memcpy(batch.bytes.data(), &header, sizeof(header));
-  std::memcpy(batch.bytes.data() + sizeof(header), body.data(), body.size());
+  std::ranges::copy(body, batch.bytes.begin() + sizeof(header));  // memcpy refuses the null of an empty body
   batch.position = group_at_ + group_header_bytes + group_.size();
   MR_ASSERT(batch.position + batch.bytes.size() <= options_.segment_bytes);
   group_.insert(group_.end(), batch.bytes.begin(), batch.bytes.end());

@@ -35,13 +35,16 @@ def problems():
     """What the counting gets wrong, one sentence each."""
     expected = [
         (rows("FAIL", GTEST), [("ok", "t: Disk.keeps", ""), ("skipped", "t: Disk.mounts", "needs loop_mount: mkfs.ext4 is not there"),
-                               ("failed", "t: Disk/Sizes.tears/4", "")]),
+                               ("failed", "t: Disk/Sizes.tears/4", "tests/a.cpp:9: Failure")]),
         (rows("OK"), [("ok", "t", "")]),
         (rows("SKIP", "needs root: not root\n"), [("skipped", "t", "needs root: not root")]),
-        (rows("TIMEOUT", returncode=-9), [("failed", "t", "TIMEOUT, exit -9")]),
+        (rows("TIMEOUT", returncode=-9), [("failed", "t: outside of any case", "TIMEOUT, exit -9")]),
         # A crash in the middle: what had passed counts, and the crash fails.
         (rows("FAIL", "[ RUN      ] A.a\n[       OK ] A.a (0 ms)\n[ RUN      ] A.b\n", returncode=-6),
-         [("ok", "t: A.a", ""), ("failed", "t", "FAIL, exit -6")]),
+         [("ok", "t: A.a", ""), ("failed", "t: A.b", "FAIL, exit -6")]),
+        # A sanitizer's finding is told with the case it was found in.
+        (rows("FAIL", "[ RUN      ] A.b\n", stderr="a.cpp:3: runtime error: null\n    #0 0x1 in f\n", returncode=1),
+         [("failed", "t: A.b", "FAIL, exit 1 | a.cpp:3: runtime error: null")]),
     ]
     for found, wanted in expected:
         if found != wanted:
