@@ -31,6 +31,7 @@ Core::Core(Server& server, std::uint32_t number, Kernel& kernel)
 }
 
 Core::~Core() {
+  reactor_.abandon();  // coroutines go before the connections and shards they refer to
   server_.box(number_).detach();
   reactor_.withdraw(*this);
   reactor_.disarm(tick_);
@@ -305,7 +306,8 @@ Task<> Core::run_stop() {
     Sleep pause(reactor_, reactor_.now() + stop_poll);
     co_await pause;
   }
-  for (auto& shard : shards_) shard->close();
+  if (connections_.empty())
+    for (auto& shard : shards_) shard->close();
   server_.core_stopped();
   co_return Result<>();
 }

@@ -34,6 +34,9 @@ struct DataDirectory {
 /// was there has been changed. `reactor`, `config` and `complaint` outlive the task.
 Task<DataDirectory> open_data_directory(Reactor& reactor, const ServerConfig& config, std::string& complaint);
 
+/// How many shards the directory has, without a lock and without judging it; 0 when that cannot be told.
+Task<std::uint32_t> peek_shard_count(Reactor& reactor, std::string directory);
+
 /// "DIR/shard-00"
 std::string shard_directory(const DataDirectory& directory, ShardIndex shard);
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <latch>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -34,10 +35,32 @@ class ServerThreads::Rendezvous {
   std::latch ready_;
 };
 
+namespace {
+
+Task<> peek(Reactor& reactor, std::string directory, std::optional<std::uint32_t>& shards) {
+  auto peeking = peek_shard_count(reactor, std::move(directory));
+  auto peeked = co_await peeking;
+  shards = peeked ? *peeked : 0;
+  co_return Result<>();
+}
+
+/// What the directory has; 0 when there is none yet.
+std::uint32_t shards_of(const std::string& directory) {
+  PosixKernel kernel;
+  Reactor reactor(kernel);
+  std::optional<std::uint32_t> shards;
+  reactor.spawn(peek(reactor, directory, shards));
+  while (!shards) reactor.turn(wait_forever);
+  return *shards;
+}
+
+}  // namespace
+
 std::uint32_t ServerThreads::count(const ServerConfig& config) {
   if (!config.cores.empty()) return static_cast<std::uint32_t>(config.cores.size());
+  std::uint32_t shards = config.shards != 0 ? config.shards : shards_of(config.data);
   auto cpus = static_cast<std::uint32_t>(std::max<std::size_t>(allowed_cores().size(), 1));
-  return std::clamp<std::uint32_t>(config.shards, 1, std::min(cpus, server_cores_max));
+  return std::clamp<std::uint32_t>(shards, 1, std::min(cpus, server_cores_max));
 }
 
 ServerThreads::ServerThreads(const ServerConfig& config, ServerEnvironment environment)

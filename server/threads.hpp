@@ -12,8 +12,8 @@ namespace millrace {
 
 class ServerThreads {
  public:
-  /// How many threads `config` asks for: one a core named, else one a shard (as known before the directory is open), at most
-  /// as many as there are CPUs.
+  /// How many threads `config` asks for: one a core named, else one a shard (told, or looked up in the directory), at most as
+  /// many as there are CPUs.
   static std::uint32_t count(const ServerConfig& config);
 
   ServerThreads(const ServerConfig& config, ServerEnvironment environment);
