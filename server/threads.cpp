@@ -44,12 +44,14 @@ Task<> peek(Reactor& reactor, std::string directory, std::optional<std::uint32_t
   co_return Result<>();
 }
 
-/// What the directory has; 0 when there is none yet.
-std::uint32_t shards_of(const std::string& directory) {
-  PosixKernel kernel;
-  Reactor reactor(kernel);
+/// What the directory has; 0 when there is none yet, or no kernel to look with: that complaint comes later.
+std::uint32_t shards_of(const ServerConfig& config) {
+  std::string why;
+  auto kernel = make_kernel(config.kernel, why);
+  if (!kernel) return 0;
+  Reactor reactor(**kernel);
   std::optional<std::uint32_t> shards;
-  reactor.spawn(peek(reactor, directory, shards));
+  reactor.spawn(peek(reactor, config.data, shards));
   while (!shards) reactor.turn(wait_forever);
   return *shards;
 }
@@ -58,7 +60,7 @@ std::uint32_t shards_of(const std::string& directory) {
 
 std::uint32_t ServerThreads::count(const ServerConfig& config) {
   if (!config.cores.empty()) return static_cast<std::uint32_t>(config.cores.size());
-  std::uint32_t shards = config.shards != 0 ? config.shards : shards_of(config.data);
+  std::uint32_t shards = config.shards != 0 ? config.shards : shards_of(config);
   auto cpus = static_cast<std::uint32_t>(std::max<std::size_t>(allowed_cores().size(), 1));
   return std::clamp<std::uint32_t>(shards, 1, std::min(cpus, server_cores_max));
 }
