@@ -11,7 +11,8 @@ void ErrandBox::post(std::unique_ptr<Errand> errand) {
   added->next_ = newest_.load(std::memory_order_relaxed);
   while (!newest_.compare_exchange_weak(added->next_, added, std::memory_order_release, std::memory_order_relaxed)) {
   }
-  if (Kernel* kernel = kernel_.load(std::memory_order_acquire)) kernel->wake();
+  std::lock_guard guard(waking_);
+  if (kernel_ != nullptr) kernel_->wake();
 }
 
 /// The whole chain, oldest first.
@@ -28,12 +29,16 @@ std::unique_ptr<Errand> ErrandBox::take_all() {
 void ErrandBox::attach(Core& core) {
   core_ = &core;
   core.reactor().attach(*this);
-  kernel_.store(&core.reactor().kernel(), std::memory_order_release);
-  core.reactor().kernel().wake();
+  std::lock_guard guard(waking_);
+  kernel_ = &core.reactor().kernel();
+  kernel_->wake();
 }
 
 void ErrandBox::detach() {
-  kernel_.store(nullptr, std::memory_order_release);
+  {
+    std::lock_guard guard(waking_);
+    kernel_ = nullptr;
+  }
   core_->reactor().detach(*this);
   core_ = nullptr;
 }

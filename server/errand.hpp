@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 
 #include "reactor/reactor.hpp"
 
@@ -43,7 +44,9 @@ class ErrandBox final : public Inbox {
  private:
   std::unique_ptr<Errand> take_all();
   std::atomic<Errand*> newest_{nullptr};
-  std::atomic<Kernel*> kernel_{nullptr};
+  // Held while a post wakes the kernel: what was posted may be the errand that ends the core, and its kernel with it.
+  std::mutex waking_;
+  Kernel* kernel_ = nullptr;
   Core* core_ = nullptr;
 };
 
