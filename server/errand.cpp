@@ -11,8 +11,10 @@ void ErrandBox::post(std::unique_ptr<Errand> errand) {
   added->next_ = newest_.load(std::memory_order_relaxed);
   while (!newest_.compare_exchange_weak(added->next_, added, std::memory_order_release, std::memory_order_relaxed)) {
   }
-  std::lock_guard guard(waking_);
-  if (kernel_ != nullptr) kernel_->wake();
+  waking_.fetch_add(1);
+  if (Kernel* kernel = kernel_.load()) kernel->wake();
+  waking_.fetch_sub(1);
+  waking_.notify_all();
 }
 
 /// The whole chain, oldest first.
@@ -29,16 +31,13 @@ std::unique_ptr<Errand> ErrandBox::take_all() {
 void ErrandBox::attach(Core& core) {
   core_ = &core;
   core.reactor().attach(*this);
-  std::lock_guard guard(waking_);
-  kernel_ = &core.reactor().kernel();
-  kernel_->wake();
+  kernel_.store(&core.reactor().kernel());
+  core.reactor().kernel().wake();
 }
 
 void ErrandBox::detach() {
-  {
-    std::lock_guard guard(waking_);
-    kernel_ = nullptr;
-  }
+  kernel_.store(nullptr);
+  for (std::uint32_t waking = waking_.load(); waking != 0; waking = waking_.load()) waking_.wait(waking);
   core_->reactor().detach(*this);
   core_ = nullptr;
 }

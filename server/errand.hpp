@@ -5,8 +5,8 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
-#include <mutex>
 
 #include "reactor/reactor.hpp"
 
@@ -44,9 +44,10 @@ class ErrandBox final : public Inbox {
  private:
   std::unique_ptr<Errand> take_all();
   std::atomic<Errand*> newest_{nullptr};
-  // Held while a post wakes the kernel: what was posted may be the errand that ends the core, and its kernel with it.
-  std::mutex waking_;
-  Kernel* kernel_ = nullptr;
+  std::atomic<Kernel*> kernel_{nullptr};
+  // Posts that are about to wake the kernel. What was posted may be the errand that ends the core, and its kernel with it:
+  // detach() waits for them.
+  std::atomic<std::uint32_t> waking_{0};
   Core* core_ = nullptr;
 };
 

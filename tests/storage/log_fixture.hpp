@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/hash.hpp"
+#include "base/time.hpp"
 #include "reactor/file.hpp"
 #include "storage/log.hpp"
 #include "tests/sim/sim_program.hpp"
