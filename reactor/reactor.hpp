@@ -110,7 +110,7 @@ class Reactor {
  private:
   friend struct detail::PromiseBase;
   void refresh_time();
-  void run_ready();
+  void run_ready(Nanos begin);
   void run_hooks();
   void deliver(const Completion& completion);
 
