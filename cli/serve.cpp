@@ -81,6 +81,7 @@ class ServeVerb final : public Verb {
       {"memory", "BYTES", "what the server may hold in memory (256MiB)"},
       {"day-offset", "OFFSET", "where days begin, from UTC; fixed when the directory is made (+00:00)"},
       {"retain-days", "N", "drop days older than this (0: keep all)"},
+      {"pool-segments", "N", "segments kept prepared: so many take a burst without zeroing (2)"},
       {"retain-bytes", "BYTES", "drop the oldest segments beyond this (0: keep all)"},
       {"kernel", "KERNEL",
        "auto, uring or posix: io_uring where the machine allows it, else epoll and file threads (auto)"},

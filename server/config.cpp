@@ -110,6 +110,8 @@ constexpr Setting settings[] = {
      [](ServerConfig& c, std::string_view n, std::string_view v) {
        return set_bytes(c.segment_bytes, n, v, config_segment_bytes_min, config_segment_bytes_max);
      }},
+    {"pool-segments", [](ServerConfig& c, std::string_view n,
+                         std::string_view v) { return set_count(c.pool_segments, n, v, 1, config_pool_segments_max); }},
     {"memory", [](ServerConfig& c, std::string_view n,
                   std::string_view v) { return set_bytes(c.memory_bytes, n, v, memory_bytes_min, any_bytes); }},
     {"retain-days", [](ServerConfig& c, std::string_view n,

@@ -18,6 +18,7 @@ namespace millrace {
 inline constexpr std::uint64_t config_segment_bytes_min = 16 * MiB;
 inline constexpr std::uint64_t config_segment_bytes_max = 4 * GiB;
 inline constexpr std::uint64_t config_segment_bytes_default = 128 * MiB;
+inline constexpr std::uint32_t config_pool_segments_max = 1024;
 inline constexpr std::uint64_t memory_bytes_min = 128 * MiB;
 inline constexpr std::uint32_t server_shards_max = 256;
 inline constexpr std::uint32_t server_cores_max = 256;
@@ -30,6 +31,7 @@ struct ServerConfig {
   std::uint16_t port = 7070;         // 0 = one the kernel picks, named in the start line
   std::uint32_t shards = 0;          // 0 = what the directory has; 1 for a new one
   std::vector<std::uint32_t> cores;  // CPUs, one thread each; empty = one thread a shard, as many as there are CPUs
+  std::uint32_t pool_segments = 2;   // each shard keeps so many segments prepared
   std::uint64_t segment_bytes = 0;   // 0 = what the directory has; config_segment_bytes_default for a new one
   std::uint64_t memory_bytes = 256 * MiB;          // of the whole server
   std::optional<std::int32_t> day_offset_seconds;  // none = what the directory has; UTC for a new one
@@ -37,6 +39,7 @@ struct ServerConfig {
   std::uint64_t retain_bytes = 0;                  // 0 = all
   std::uint32_t connections_max = connections_default;
   KernelChoice kernel = KernelChoice::automatic;
+  std::size_t receive_buffer_bytes = 64 * KiB;  // of each shared receive buffer; no setting, simulations make it small
   bool buffered = false;
   bool insecure = false;
   bool accept_clock = false;

@@ -55,7 +55,7 @@ Task<> Core::run_open_directory() {
 }
 
 Task<> Core::open_and_tell() {
-  auto receiving = reactor_.kernel().provide_buffers(receive_buffers, receive_buffer_bytes);
+  auto receiving = reactor_.kernel().provide_buffers(receive_buffers, server_.config().receive_buffer_bytes);
   if (!receiving) {
     server_.give_up(*this, fmt::format("no memory for receive buffers: {}", error_text(receiving.error())));
     co_return Result<>();
@@ -76,6 +76,7 @@ LogOptions Core::log_options(ShardIndex shard) const {
   options.node_meta_path = directory.node_meta_path;
   options.shard = shard;
   options.segment_bytes = directory.segment_bytes;
+  options.pool_segments = config.pool_segments;
   options.memory_bytes = plan_memory(config, server_.core_count()).logs / directory.shard_count;
   options.day_offset_seconds = directory.day_offset_seconds;
   options.retain_days = config.retain_days;
@@ -96,7 +97,7 @@ Task<> Core::run_open_shards() {
 
 Task<> Core::open_each_shard() {
   if (number_ != 0) {
-    auto receiving = reactor_.kernel().provide_buffers(receive_buffers, receive_buffer_bytes);
+    auto receiving = reactor_.kernel().provide_buffers(receive_buffers, server_.config().receive_buffer_bytes);
     if (!receiving) {
       server_.core_failed(fmt::format("no memory for receive buffers: {}", error_text(receiving.error())));
       co_return fail(receiving.error());
@@ -261,6 +262,7 @@ void Core::end_late_connections() {
   for (auto& [id, connection] : connections_) {
     bool frame = !waiting_for_memory_.empty() && connection->within_frame();
     bool read = read_memory_freed_.has_waiters() && connection->taking_since() < now - read_stall_max;
+    connection->rest(now);
     if (read || (frame && now - connection->last_heard() > frame_stall_max)) late.push_back(connection.get());
   }
   for (Connection* connection : late) connection->refuse(Error::timed_out);

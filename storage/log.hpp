@@ -35,6 +35,7 @@ struct LogOptions {
   std::uint64_t segment_bytes = 128 * MiB;
   std::uint64_t memory_bytes = 256 * MiB;  // everything this shard may hold: staging, tail cache, read buffers, tables
   std::int32_t day_offset_seconds = 0;
+  std::uint32_t pool_segments = 2;         // segments kept prepared; a burst of so many costs no zeroing
   std::uint32_t retain_days = 0;       // 0 = all
   std::uint64_t retain_bytes = 0;      // 0 = all
   bool buffered = false;               // no O_DIRECT: for filesystems without it; never the default

@@ -72,6 +72,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   void writer_durable(Lsn durable) override;
   void writer_moved(const WriterSegment& segment, std::uint64_t end) override;
   void writer_failed(Error error) override;
+  void writer_reuses(Bytes memory) override;
   std::uint64_t appended_bytes() const override { return written_bytes_; }
   StreamBounds stream_bounds(StreamId stream) const override;
 

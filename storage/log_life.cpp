@@ -10,21 +10,17 @@ namespace millrace {
 
 namespace {
 
-constexpr std::size_t view_memory_part = 4;  // of the shard's memory goes to the newest batches
 constexpr Nanos stop_within = 4 * nanos_per_second;
 constexpr Nanos look_again = nanos_per_milli;
 
-ReadViewOptions view_options(const LogOptions& options, const ShardMeta& meta, const Staging& staging) {
+ReadViewOptions view_options(const LogOptions& options, const ShardMeta& meta) {
   ReadViewOptions view;
   view.shard_directory = options.directory;
   view.log_id = meta.node().log_id;
   view.shard = options.shard;
   view.day_offset_seconds = meta.node().day_offset_seconds;
   view.buffered = options.buffered;
-  // It must be larger than all that can be appended and not in the segment.
-  const std::size_t pending_max =
-      staging.buffer_count() * group_bytes_max + Staging::large_buffers_max * group_span_max;
-  view.tail.ring_bytes = std::max<std::size_t>(options.memory_bytes / view_memory_part, 2 * pending_max);
+  view.tail.ring_bytes = 0;  // the newest batches are read where they were put together
   return view;
 }
 
@@ -34,7 +30,7 @@ LogCore::LogCore(Reactor& reactor, LogOptions options)
     : reactor_(reactor),
       options_(std::move(options)),
       staging_(reactor.kernel(), options_.memory_bytes),
-      pool_(reactor, {options_.directory, options_.segment_bytes, options_.buffered}, *this),
+      pool_(reactor, {options_.directory, options_.segment_bytes, options_.pool_segments, options_.buffered}, *this),
       tables_(std::make_unique<Tables>()) {
   day_timer_.context = this;
   day_timer_.fire = [](Timer& timer) { static_cast<LogCore*>(timer.context)->day_timer_fired(); };
@@ -61,7 +57,7 @@ Task<> LogCore::open(OpeningReport& report) {
   }
   if (!meta) co_return fail(meta.error());
   meta_ = std::make_unique<ShardMeta>(std::move(*meta));
-  view_ = std::make_unique<ReadView>(reactor_, view_options(options_, *meta_, staging_), *this);
+  view_ = std::make_unique<ReadView>(reactor_, view_options(options_, *meta_), *this);
   auto opening = open_files(report);
   auto opened = co_await opening;
   if (!opened) co_return fail(opened.error());

@@ -156,6 +156,8 @@ Task<> LogCore::supply_spare() {
   co_return Result<>{};
 }
 
+void LogCore::writer_reuses(Bytes memory) { view_->memory_reused(memory); }
+
 void LogCore::writer_moved(const WriterSegment& segment, std::uint64_t end) {
   if (writer_->has_segment() && writer_->segment().key == segment.key) view_->moved_to_segment(end);
   while (!closing_.empty() && writer_->settled(closing_.front())) {

@@ -6,6 +6,7 @@
 
 #include "base/assert.hpp"
 #include "base/mutant.hpp"
+#include "base/stream_copy.hpp"
 #include "protocol/batch.hpp"
 
 namespace millrace {
@@ -53,7 +54,7 @@ LogWriter::~LogWriter() {
   reactor_.disarm(timer_);
   reactor_.withdraw(*this);
   for (std::uint64_t number = first_group_; number < next_group_; ++number)
-    if (group(number).buffer != nullptr) staging_.give(group(number).buffer);
+    if (group(number).buffer) staging_.give(group(number).buffer);
 }
 
 std::uint64_t LogWriter::end_segment() {
@@ -113,8 +114,9 @@ LogWriter::Room LogWriter::make_room(std::uint64_t span, bool reserve) {
   }
   const std::uint64_t bytes = group_header_bytes + span;
   if (segment_->end + align_up(bytes, block_bytes) > limit) return Room::segment_full;
-  GroupBuffer* buffer = committer_.full() ? nullptr : staging_.take(bytes);
-  if (buffer == nullptr) return Room::no_memory;
+  const GroupBuffer buffer = committer_.full() ? GroupBuffer{} : staging_.take(bytes);
+  if (!buffer) return Room::no_memory;
+  owner_.writer_reuses(Staging::covered(buffer));
   Group& opened = group(next_group_);
   opened = Group{};
   opened.buffer = buffer;
@@ -137,11 +139,11 @@ LogWriter::Room LogWriter::make_room(std::uint64_t span, bool reserve) {
 Bytes LogWriter::append(const BatchHeader& header, Bytes body) {
   Group& into = group(next_group_ - 1);
   const std::size_t span = batch_span(header.body_bytes);
-  MR_ASSERT(open_ && body.size() == header.body_bytes && open_bytes_ + span <= into.buffer->capacity);
+  MR_ASSERT(open_ && body.size() == header.body_bytes && open_bytes_ + span <= into.buffer.capacity);
   MR_ASSERT(header.lsn == marks_.marks().appended.value);
-  std::byte* target = into.buffer->group + open_bytes_;
+  std::byte* target = into.buffer.group + open_bytes_;
   std::memcpy(target, &header, sizeof(header));
-  if (!body.empty()) std::memcpy(target + sizeof(header), body.data(), body.size());
+  if (!body.empty()) stream_copy(target + sizeof(header), body.data(), body.size());
   std::memset(target + sizeof(header) + body.size(), 0, span - sizeof(header) - body.size());
   open_bytes_ += span;
   staged_bytes_ += span;
@@ -165,6 +167,7 @@ void LogWriter::freeze_group(Group& closing) {
   closing.bytes = open_bytes_;
   closing.after = chain_;
   closing.segment->end = closing.offset + align_up(open_bytes_, block_bytes);
+  staging_.trim(closing.buffer, open_bytes_);
   open_ = false;
 }
 
@@ -221,12 +224,12 @@ void LogWriter::finish_group(Group& closing, Lsn durable_upto) {
   header.length = closing.bytes;
   header.chain_after = closing.after;
   seal_group_header(header);
-  std::memcpy(closing.buffer->group, &header, sizeof(header));
+  std::memcpy(closing.buffer.group, &header, sizeof(header));
   const std::uint64_t padded = align_up(closing.bytes, block_bytes);
-  std::memset(closing.buffer->group + closing.bytes, 0, padded - closing.bytes);
+  std::memset(closing.buffer.group + closing.bytes, 0, padded - closing.bytes);
   if (!closing.first_of_segment) return;
   SegmentHeader segment = closing.segment->header;
-  write_segment_header(segment, {closing.buffer->group - block_bytes, block_bytes});
+  write_segment_header(segment, {closing.buffer.group - block_bytes, block_bytes});
 }
 
 void LogWriter::write_group(const CommitAction& action) {
@@ -239,11 +242,10 @@ void LogWriter::write_group(const CommitAction& action) {
   write.action = action;
   write.operation.descriptor = closing.segment->file.descriptor();
   write.operation.offset = closing.offset - header_block;
-  write.operation.data = closing.buffer->group - header_block;
+  write.operation.data = closing.buffer.group - header_block;
   write.operation.length = static_cast<std::uint32_t>(align_up(closing.bytes, block_bytes) + header_block);
   ++stats_.group_writes;
   submit(write);
-  if constexpr (mutant("reused_inflight_buffer")) staging_.give(std::exchange(closing.buffer, nullptr));
 }
 
 void LogWriter::write_slot(const CommitAction& action) {
@@ -266,7 +268,7 @@ void LogWriter::write_slot(const CommitAction& action) {
     slot.group = open.offset;
     slot.start = open.offset + action.from;
     slot.chain_before = std::exchange(covered_chain_, chain_);
-    std::memcpy(slot_.bytes().data() + tail_slot_header_bytes, open.buffer->group + action.from, slot.length);
+    std::memcpy(slot_.bytes().data() + tail_slot_header_bytes, open.buffer.group + action.from, slot.length);
     ++stats_.slot_writes;
   }
   write_tail_slot(slot, slot_.bytes());
@@ -329,7 +331,7 @@ void LogWriter::completed(Write& write, std::int32_t result) {
 void LogWriter::release_groups() {
   for (; first_group_ < committer_.first_live_group(); ++first_group_) {
     Group& done = group(first_group_);
-    if (done.buffer != nullptr) staging_.give(std::exchange(done.buffer, nullptr));
+    staging_.give(std::exchange(done.buffer, {}));
     staged_bytes_ -= done.bytes - group_header_bytes;
     const std::shared_ptr<WriterSegment> segment = std::move(done.segment);
     owner_.writer_moved(*segment, done.offset + align_up(done.bytes, block_bytes));

@@ -40,6 +40,8 @@ class WriterOwner {
   /// Everything of the segment up to `end` stands in its file, durably.
   virtual void writer_moved(const WriterSegment& segment, std::uint64_t end) = 0;
   virtual void writer_failed(Error error) = 0;
+  /// What append() returned inside this memory is about to be overwritten.
+  virtual void writer_reuses(Bytes memory) = 0;
 
  protected:
   ~WriterOwner() = default;
@@ -92,7 +94,7 @@ class LogWriter final : private TurnHook {
   /// File position the next batch gets; after make_room() said ready.
   std::uint64_t position() const { return open_offset_ + open_bytes_; }
   /// Takes the batch `header` + `body` at position(). Sets nothing in the header: chain and checksum are in it.
-  /// Returns header, body and padding where they stand now; valid until the group is durable.
+  /// Returns header, body and padding where they stand now: until writer_reuses() names that memory.
   Bytes append(const BatchHeader& header, Bytes body);
 
   // ---- Durability. ----
@@ -114,7 +116,7 @@ class LogWriter final : private TurnHook {
 
  private:
   struct Group {
-    GroupBuffer* buffer = nullptr;
+    GroupBuffer buffer;
     std::shared_ptr<WriterSegment> segment;
     bool first_of_segment = false;
     std::uint64_t offset = 0;

@@ -62,9 +62,8 @@ void ReadView::recovered(const BatchHeader& header, std::uint64_t position, Byte
     tail_.clear(appended_);
   }
   note(header, position);
-  if (!bytes.empty()) {
-    if (options_.tail.ring_bytes > 0) tail_.append(header, bytes, open_->segment().key, position);
-    else tail_.append_in_place(header, bytes, open_->segment().key, position);
+  if (!bytes.empty() && options_.tail.ring_bytes > 0) {
+    tail_.append(header, bytes, open_->segment().key, position);
     return;
   }
   open_readable_ = std::max(open_readable_, position + batch_span(header.body_bytes));
@@ -93,6 +92,8 @@ void ReadView::appended(const BatchHeader& header, Bytes batch, std::uint64_t po
   if (options_.tail.ring_bytes > 0) tail_.append(header, batch, segment, position);
   else tail_.append_in_place(header, batch, segment, position);
 }
+
+void ReadView::memory_reused(Bytes memory) { tail_.forget_in(memory); }
 
 void ReadView::moved_to_segment(std::uint64_t end) {
   MR_ASSERT(end >= open_readable_);

@@ -89,8 +89,8 @@ class ReadView {
   /// Before any other call, and again after a reopening: what was known is dropped, readers go on where they stood. Then
   /// recovered() for each batch of the open segment, in order, then ready().
   void begin(const ViewStart& start);
-  /// A batch that recovery found in the open segment. `bytes` empty: it is in the segment file; else (taken from the tail) it is
-  /// kept in the cache until it moved.
+  /// A batch that recovery found in the open segment. `bytes` empty: it is in the segment file; else it was taken from the tail
+  /// and is kept in the cache's own memory. Without such (the log's own view) it is in the segment's file before ready().
   void recovered(const BatchHeader& header, std::uint64_t position, Bytes bytes);
   /// Everything before `durable` may be read.
   void ready(Lsn durable);
@@ -99,6 +99,8 @@ class ReadView {
   void segment_begun(const SegmentFacts& segment);
   /// A batch got its position. `batch` = header, body and padding, complete.
   void appended(const BatchHeader& header, Bytes batch, std::uint64_t position);
+  /// Batches inside this memory are not readable there any more: the segment's file has them.
+  void memory_reused(Bytes memory);
   /// The open segment's file holds, durably, everything before this file position.
   void moved_to_segment(std::uint64_t end);
   void durable_moved(Lsn durable);

@@ -13,7 +13,8 @@ namespace {
 constexpr std::string_view unfinished_suffix = ".tmp";
 constexpr std::uint64_t write_zeroes_step = 8 * MiB;
 constexpr Nanos pace_step = nanos_per_milli;
-constexpr std::int64_t load_factor = 2;  // zeros written for each byte appended
+constexpr Nanos idle_step = 20 * nanos_per_milli;  // how long nothing must have come to count as idle
+constexpr std::int64_t load_factor = 2;            // zeros written for each byte appended
 }  // namespace
 
 SegmentPool::SegmentPool(Reactor& reactor, SegmentPoolOptions options, const PoolPressure& pressure)
@@ -75,7 +76,7 @@ Task<> SegmentPool::stop() {
 
 Task<> SegmentPool::run() {
   while (!stopping_) {
-    if (ready_.size() >= ready_min && stale_.empty()) {
+    if (ready_.size() >= options_.segments && stale_.empty()) {
       co_await wake_.wait();
       continue;
     }
@@ -195,7 +196,8 @@ Task<> SegmentPool::zero_by_hand(File& file) {
   co_return Result<>{};
 }
 
-// Twice what is appended while something is; as fast as the disk goes while nothing is, or while the pool is empty.
+// As fast as the disk goes while nothing is appended, or while the pool is empty. Else twice what is appended, and nothing at all
+// while more than half of the pool is ready: a burst has the disk for itself.
 Task<> SegmentPool::pace() {
   for (;;) {
     if (stopping_) co_return fail(Error::cancelled);
@@ -203,11 +205,12 @@ Task<> SegmentPool::pace() {
     const auto came = static_cast<std::int64_t>(appended - paced_appended_);
     paced_appended_ = appended;
     credit_ = std::min(credit_ + load_factor * came, static_cast<std::int64_t>(write_zeroes_step));
-    if (came == 0 || ready_.empty() || credit_ >= 0) {
+    const bool plenty = ready_.size() > options_.segments / 2;
+    if (came == 0 || ready_.empty() || (credit_ >= 0 && !plenty)) {
       credit_ = std::max<std::int64_t>(credit_, 0);
       co_return Result<>{};
     }
-    const Nanos again = reactor_.now() + pace_step;
+    const Nanos again = reactor_.now() + (plenty ? idle_step : pace_step);
     co_await Sleep(reactor_, again);
   }
 }
@@ -292,7 +295,7 @@ Task<> SegmentPool::give_back(std::string path) {
 }
 
 Task<> SegmentPool::recycle(std::string path) {
-  if (ready_.size() + stale_.size() >= ready_max) {
+  if (ready_.size() + stale_.size() >= std::max<std::size_t>(options_.segments, recycled_max)) {
     auto removing = Directory::remove_file(reactor_, path);
     auto removed = co_await removing;
     co_return std::move(removed);

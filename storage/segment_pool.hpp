@@ -1,6 +1,6 @@
 // Segments prepared ahead: files of segment_bytes that hold zeros in blocks already written, so that a commit into one needs
-// no metadata journal. Made and kept up in the background, at about twice the rate of what is appended and faster when
-// nothing is; expired segments are zeroed anew and used again. A file enters the pool only when its zeros and its name are
+// no metadata journal. Made and kept up in the background, only while nothing is appended as
+// long as more than half of the pool is ready, then at twice the rate of what is appended; expired segments are zeroed anew and used again. A file enters the pool only when its zeros and its name are
 // durable; until then it is called NAME.tmp, and after a crash it is zeroed from the start.
 //
 // An empty pool gives a file of reserved, unwritten extents: they read as zeros too, and cost more to write. A full disk
@@ -23,6 +23,7 @@ namespace millrace {
 struct SegmentPoolOptions {
   std::string shard_directory;
   std::uint64_t segment_bytes = 128 * MiB;
+  std::uint32_t segments = 2;  // kept prepared
   bool buffered = false;
 };
 
@@ -38,8 +39,7 @@ class PoolPressure {
 
 class SegmentPool {
  public:
-  static constexpr std::size_t ready_min = 2;              // kept prepared
-  static constexpr std::size_t ready_max = 8;              // recycled files beyond it are removed
+  static constexpr std::size_t recycled_max = 8;  // expired files beyond it, and beyond what is kept, are removed
   static constexpr std::uint64_t reserve_bytes = 4 * MiB;  // for seals, indexes and node.meta
   static constexpr std::size_t chunk_bytes = 256 * KiB;
   static constexpr Nanos look_again_after = nanos_per_second;

@@ -27,12 +27,7 @@ void TailCache::append(const BatchHeader& header, Bytes batch, SegmentKey segmen
     head_ = 0;
   }
   const std::byte* begin = ring_.data() + head_;
-  const std::byte* end = begin + batch.size();
-  while (first_ != end_) {
-    const Bytes oldest = at(first_).bytes;
-    if (oldest.data() + oldest.size() <= begin || oldest.data() >= end) break;
-    drop_first();
-  }
+  forget_in({begin, batch.size()});
   std::memcpy(ring_.data() + head_, batch.data(), batch.size());
   link(header, segment, position).bytes = {begin, batch.size()};
   head_ += batch.size();
@@ -81,6 +76,14 @@ void TailCache::drop_first() {
   else at(entry.next_in_stream).previous_in_stream = Lsn{};
   used_ -= entry.bytes.size();
   first_ = first_.next();
+}
+
+void TailCache::forget_in(Bytes memory) {
+  while (first_ != end_) {
+    const Bytes oldest = at(first_).bytes;
+    if (oldest.data() + oldest.size() <= memory.data() || oldest.data() >= memory.data() + memory.size()) break;
+    drop_first();
+  }
 }
 
 void TailCache::forget_before(Lsn lsn) {

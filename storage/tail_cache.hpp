@@ -3,7 +3,7 @@
 // so a follower of one thin stream among ten thousand steps over the others without looking at them.
 //
 // Memory: the constructor takes all there will ever be; append allocates nothing. A batch is either copied into the ring
-// (append) or referred to where it stands (append_in_place: the owner keeps the bytes until forget_before has passed it).
+// (append) or referred to where it stands (append_in_place: the owner keeps the bytes until it tells forget_in).
 // One cache uses one of the two ways.
 //
 // The cache holds bytes that are not durable yet: its users compare lsn with the durable watermark. What the segment file
@@ -55,6 +55,8 @@ class TailCache {
   void append(const BatchHeader& header, Bytes batch, SegmentKey segment, std::uint64_t position);
   /// The same without a copy.
   void append_in_place(const BatchHeader& header, Bytes batch, SegmentKey segment, std::uint64_t position);
+  /// This memory is about to be overwritten: the batches in it leave, and all before them. They are the oldest held.
+  void forget_in(Bytes memory);
   /// Every batch with a smaller lsn leaves.
   void forget_before(Lsn lsn);
   /// Everything leaves; the next batch has this lsn.

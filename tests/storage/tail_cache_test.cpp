@@ -140,6 +140,27 @@ TEST(tail_cache, in_place_refers_and_forgets) {
   EXPECT_EQ(cache.end(), Lsn{100});
 }
 
+TEST(tail_cache, memory_that_is_used_again_takes_its_batches_along) {
+  TailCache cache({.ring_bytes = 0, .batches_max = 16});
+  BatchHeader header;
+  header.body_bytes = 16;
+  header.record_count = 1;
+  header.stream_id = 5;
+  const std::size_t span = batch_span(16);
+  std::vector<std::byte> ring(8 * span);
+  for (header.lsn = 1; header.lsn <= 8; ++header.lsn) {
+    header.first_offset = header.lsn - 1;
+    cache.append_in_place(header, Bytes(ring).subspan((header.lsn - 1) * span, span), {}, 0);
+  }
+  cache.forget_in(Bytes(ring).subspan(2 * span, span));
+  EXPECT_EQ(cache.first(), Lsn{1}) << "the oldest do not stand there";
+  cache.forget_in(Bytes(ring).first(2 * span + 1));
+  EXPECT_EQ(cache.first(), Lsn{4}) << "a batch of which one byte goes is gone";
+  EXPECT_EQ(cache.seek(StreamId{5}, Offset{3})->lsn, Lsn{4});
+  cache.forget_in(ring);
+  EXPECT_EQ(cache.first(), cache.end());
+}
+
 TEST(tail_cache, a_batch_larger_than_the_ring_is_not_kept) {
   TailCache cache({.ring_bytes = 1024, .batches_max = 8});
   BatchHeader header;
