@@ -34,22 +34,34 @@ Result<std::optional<Frame>> FrameParser::refuse(Error error) {
 Result<std::optional<Frame>> FrameParser::next(Bytes& input) {
   if (failed_) return fail(*failed_);
   if (handed_out_) release();
-  if (filled_ == 0 && input.size() >= frame_header_bytes) return whole(input);
-  return assemble(input);
+  if (filled_ > 0 || input.size() < frame_header_bytes) return assemble(input);
+  auto header = read_frame_header(input, bytes_max_);
+  if (!header) return refuse(header.error());
+  return whole(*header, input);
 }
 
-/// Nothing of this frame was kept so far, and its header lies in the input.
-Result<std::optional<Frame>> FrameParser::whole(Bytes& input) {
+Result<std::optional<Frame>> FrameParser::next_held(Bytes& input, std::size_t held_max) {
+  if (failed_) return fail(*failed_);
+  if (handed_out_) release();
+  if (filled_ > 0) return assemble(input);
+  if (input.size() < frame_header_bytes) return std::optional<Frame>();
   auto header = read_frame_header(input, bytes_max_);
   if (!header) return refuse(header.error());
   std::size_t span = frame_span(header->body_bytes);
+  if (input.size() < span && span <= held_max) return std::optional<Frame>();
+  return whole(*header, input);
+}
+
+/// Nothing of this frame was kept so far, and its header lies in the input.
+Result<std::optional<Frame>> FrameParser::whole(const FrameHeader& header, Bytes& input) {
+  std::size_t span = frame_span(header.body_bytes);
   Bytes body = input.subspan(frame_header_bytes);
-  bool aligned = is_aligned(reinterpret_cast<std::uintptr_t>(body.data()), frame_align) || header->body_bytes == 0;
+  bool aligned = is_aligned(reinterpret_cast<std::uintptr_t>(body.data()), frame_align) || header.body_bytes == 0;
   if (input.size() < span || !aligned) return assemble(input);
-  if (!all_zero(body.subspan(header->body_bytes, span - frame_header_bytes - header->body_bytes)))
+  if (!all_zero(body.subspan(header.body_bytes, span - frame_header_bytes - header.body_bytes)))
     return refuse(Error::bad_frame);
   input = input.subspan(span);
-  return std::optional<Frame>(Frame{*header, body.first(header->body_bytes)});
+  return std::optional<Frame>(Frame{header, body.first(header.body_bytes)});
 }
 
 Result<std::optional<Frame>> FrameParser::assemble(Bytes& input) {

@@ -47,6 +47,10 @@ class FrameParser {
   /// bad_frame, unsupported_version, too_large.
   Result<std::optional<Frame>> next(Bytes& input);
 
+  /// For input that can be kept until it is whole: nothing = the next frame is not whole yet and `input` is as it was, unless it
+  /// will be longer than `held_max` bytes, which are all that can be held; such a frame is assembled as by next().
+  Result<std::optional<Frame>> next_held(Bytes& input, std::size_t held_max);
+
   /// While a body is being assembled: where its missing bytes go, so that a receive can put them there without a copy. Empty
   /// when the next bytes must come through next(). Call received() with what arrived, then next() with empty input.
   MutableBytes missing();
@@ -57,7 +61,7 @@ class FrameParser {
   bool idle() const { return filled_ == 0; }
 
  private:
-  Result<std::optional<Frame>> whole(Bytes& input);
+  Result<std::optional<Frame>> whole(const FrameHeader& header, Bytes& input);
   Result<std::optional<Frame>> assemble(Bytes& input);
   Result<std::optional<Frame>> refuse(Error error);
   void release();

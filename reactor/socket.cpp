@@ -16,11 +16,23 @@ constexpr std::int32_t spilled_id = std::numeric_limits<std::int32_t>::max();
 Socket::Socket(Reactor& reactor, std::int32_t descriptor, const SocketLimits& limits)
     : reactor_(reactor), limits_(limits), descriptor_(descriptor) {
   MR_ASSERT(descriptor >= 0 && limits.receive_queue_max > 0);
-  for (Operation* operation : {&receive_, &send_, &cancel_, &shutdown_}) operation->context = this;
+  for (Operation* operation : {&receive_, &receive_into_, &stop_wait_, &send_, &cancel_, &shutdown_})
+    operation->context = this;
   receive_.code = OperationCode::receive;
   receive_.provided = receive_.multishot = true;
   receive_.on_complete = [](Operation& self, const Completion& completion) {
     static_cast<Socket*>(self.context)->on_received(completion);
+  };
+  receive_into_.code = OperationCode::receive;
+  receive_into_.on_complete = [](Operation& self, const Completion& completion) {
+    static_cast<Socket*>(self.context)->on_received_into(completion);
+  };
+  stop_wait_.code = OperationCode::cancel;
+  stop_wait_.target = &receive_into_;
+  stop_wait_.on_complete = [](Operation& self, const Completion&) {
+    auto& socket = *static_cast<Socket*>(self.context);
+    socket.stopping_wait_ = false;
+    socket.progress_.notify();
   };
   send_.code = OperationCode::send;
   send_.on_complete = [](Operation& self, const Completion& completion) {
@@ -42,7 +54,7 @@ Socket::Socket(Reactor& reactor, std::int32_t descriptor, const SocketLimits& li
   };
   spill_.context = this;
   spill_.fire = [](Timer& self) { static_cast<Socket*>(self.context)->spill(); };
-  receive_.descriptor = send_.descriptor = shutdown_.descriptor = descriptor;
+  receive_.descriptor = receive_into_.descriptor = send_.descriptor = shutdown_.descriptor = descriptor;
 }
 
 Socket::~Socket() {
@@ -64,7 +76,7 @@ bool Socket::wants_more(std::size_t waiting_max) const {
 
 void Socket::arm() {
   // Read ahead again once half of the queue is free, so that a slow reader does not cost a cancel a buffer.
-  if (receiving_ || cancelling_ || !wants_more(limits_.receive_queue_max / 2 + 1)) return;
+  if (receiving_ || receiving_into_ || cancelling_ || !wants_more(limits_.receive_queue_max / 2 + 1)) return;
   receiving_ = true;
   reactor_.submit(receive_);
 }
@@ -153,6 +165,47 @@ void Socket::resume() {
   arm();
 }
 
+// --- Receiving into the owner's memory.
+
+Task<> Socket::hold() {
+  pause();
+  while (receiving_ || cancelling_) co_await progress_.wait();
+  co_return Result<>{};
+}
+
+void Socket::ReceiveInto::await_suspend(std::coroutine_handle<> handle) {
+  MR_ASSERT(!socket.filler_ && !socket.receiving_ && socket.waiting() == 0 && !target.empty());
+  socket.filler_ = handle;
+  socket.receive_into_.data = target.data();
+  socket.receive_into_.length = static_cast<std::uint32_t>(std::min<std::size_t>(target.size(), 1 << 30));
+  socket.receiving_into_ = true;
+  socket.reactor_.submit(socket.receive_into_);
+}
+
+void Socket::on_received_into(const Completion& completion) {
+  receiving_into_ = false;
+  filled_ = completion.result;
+  if (filled_ == 0) ended_ = true;
+  if (filled_ < 0 && filled_ != -ECANCELED) fail_with(error_from_errno(-filled_));
+  progress_.notify();
+  arm();  // what comes while the socket closes
+  reactor_.make_ready(std::exchange(filler_, {}));
+}
+
+Result<std::size_t> Socket::ReceiveInto::await_resume() {
+  const std::int32_t filled = std::exchange(socket.filled_, 0);
+  if (filled > 0) return static_cast<std::size_t>(filled);
+  if (socket.failure_) return fail(*socket.failure_);
+  if (socket.ended_) return std::size_t{0};
+  return fail(Error::cancelled);
+}
+
+void Socket::stop_waiting() {
+  if (!receiving_into_ || stopping_wait_) return;
+  stopping_wait_ = true;
+  reactor_.submit(stop_wait_);
+}
+
 // --- Sending.
 
 Result<> Socket::send(Bytes bytes) {
@@ -221,6 +274,7 @@ void Socket::abort() {
   aborted_ = true;
   if (!failure_) failure_ = closing_ ? Error::cancelled : Error::connection_lost;
   stop_receiving();
+  stop_waiting();
   shutting_down_ = true;
   reactor_.submit(shutdown_);
   reactor_.request(*this);
@@ -253,6 +307,7 @@ Task<> Socket::close(Nanos deadline) {
   while (!sends_.empty() && !failure_ && !lingered_) co_await progress_.wait();
   if (started_ && !failure_ && !lingered_) {
     discarding_ = true;
+    stop_waiting();
     discard();
     arm();
     linger_until(std::min(deadline, reactor_.now() + discard_wait));

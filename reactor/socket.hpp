@@ -3,7 +3,8 @@
 // Receiving: receive() hands out the kernel's own buffers, without a copy; each goes back with recycle(). The socket
 // reads ahead until `receive_queue_max` buffers wait unread at the end of a turn, then stops asking and the peer feels
 // it. What waits unread for `spill_after` is moved to memory of the connection's own, so that an owner who does not read
-// cannot keep the shared buffers from others. An idle connection holds no buffer.
+// cannot keep the shared buffers from others. An idle connection holds no buffer. A connection with much on its way may lend
+// its own memory instead: hold(), then receive_into() piece by piece, then resume().
 //
 // Sending: what send() appends within a turn leaves in one operation at the turn's end; one operation is in flight, and
 // what is appended meanwhile forms the next. send_owned() sends the caller's memory without a copy, in order with the
@@ -55,6 +56,20 @@ class Socket final : private TurnHook {
   };
   /// `auto buffer = co_await socket.receive();` One waiter at a time. Length 0 = the peer will send no more.
   Receive receive() { return Receive{*this}; }
+  /// Waits until nothing is received into shared buffers any more; what came before can be taken with try_receive().
+  Task<> hold();
+  struct [[nodiscard]] ReceiveInto {
+    Socket& socket;
+    MutableBytes target;
+    bool await_ready() const { return socket.ended_ || socket.failure_.has_value(); }
+    void await_suspend(std::coroutine_handle<> handle);
+    Result<std::size_t> await_resume();
+  };
+  /// `auto count = co_await socket.receive_into(memory);` while held, with nothing left to take. 0 = the peer will send no more;
+  /// cancelled = stop_waiting() came first. The memory belongs to the kernel until it returns.
+  ReceiveInto receive_into(MutableBytes target) { return ReceiveInto{*this, target}; }
+  /// Ends a receive_into() that waits.
+  void stop_waiting();
   /// A buffer that is there already, also after detach().
   std::optional<ProvidedBuffer> try_receive();
   /// Gives back what this socket's receive() or try_receive() returned.
@@ -92,7 +107,10 @@ class Socket final : private TurnHook {
   void start_send();
   void fail_with(Error error);
   void wake_receiver();
-  bool at_rest() const { return !receiving_ && !sending_ && !cancelling_ && !shutting_down_; }
+  void on_received_into(const Completion& completion);
+  bool at_rest() const {
+    return !receiving_ && !receiving_into_ && !sending_ && !cancelling_ && !stopping_wait_ && !shutting_down_;
+  }
   std::size_t waiting() const { return received_.size() - received_at_; }
   bool wants_more(std::size_t waiting_max) const;
   ProvidedBuffer take();
@@ -107,7 +125,9 @@ class Socket final : private TurnHook {
   std::vector<ProvidedBuffer> received_;  // those before received_at_ are handed out
   std::size_t received_at_ = 0;
   std::coroutine_handle<> receiver_{};
-  bool started_ = false;  // somebody asked for bytes
+  std::coroutine_handle<> filler_{};  // waits in receive_into()
+  std::int32_t filled_ = 0;           // what it gets
+  bool started_ = false;              // somebody asked for bytes
   bool paused_ = false;
   bool ended_ = false;  // the peer sends no more
   bool closing_ = false;
@@ -121,10 +141,14 @@ class Socket final : private TurnHook {
   Timer spill_;
 
   Operation receive_;
+  Operation receive_into_;
+  Operation stop_wait_;
   Operation send_;
   Operation cancel_;
   Operation shutdown_;
   bool receiving_ = false;
+  bool receiving_into_ = false;
+  bool stopping_wait_ = false;
   bool sending_ = false;
   bool cancelling_ = false;
   bool shutting_down_ = false;

@@ -1,5 +1,8 @@
 #include "server/connection.hpp"
 
+#include <cstring>
+#include <utility>
+
 #include "server/core.hpp"
 #include "server/read_stream.hpp"
 #include "server/server.hpp"
@@ -15,7 +18,9 @@ Connection::Connection(Core& core, std::uint64_t id, std::int32_t descriptor)
       parser_(core.frame_memory(), hello_frame_bytes_max),
       last_heard_(core.reactor().now()) {}
 
-Connection::~Connection() = default;
+Connection::~Connection() {
+  if (!bulk_.empty()) core_.frame_memory().give_back(bulk_);
+}
 
 Reactor& Connection::reactor() { return core_.reactor(); }
 
@@ -114,7 +119,8 @@ Task<> Connection::run() {
     co_return Result<>();
   }
   if (!ending_ && !early_.empty()) {
-    auto taking = take(early_);
+    Bytes input(early_);
+    auto taking = take(input, 0);
     (void)co_await taking;
     early_ = {};
   }
@@ -123,14 +129,70 @@ Task<> Connection::run() {
     if (!buffer || buffer->length == 0) break;
     last_heard_ = reactor().now();
     core_.counters().bytes_in += buffer->length;
-    auto taking = take(Bytes(buffer->data, buffer->length));
+    Bytes input(buffer->data, buffer->length);
+    auto taking = take(input, 0);
     (void)co_await taking;
     socket_.recycle(*buffer);
+    if (ending_ || buffer->length < core_.server().config().receive_buffer_bytes) continue;
+    auto receiving = receive_in_bulk();
+    (void)co_await receiving;
   }
   served_ = true;
   end();
   check_finished();
   co_return Result<>();
+}
+
+/// More is on its way than a shared buffer holds. Goes on until nothing comes for a while, or the connection ends.
+Task<> Connection::receive_in_bulk() {
+  bulk_ = core_.frame_memory().take_spare(connection_bulk_buffers * core_.server().config().receive_buffer_bytes);
+  if (bulk_.empty()) co_return Result<>();
+  auto holding = socket_.hold();
+  (void)co_await holding;
+  while (!ending_) {
+    auto buffer = socket_.try_receive();
+    if (!buffer) break;
+    Bytes input(buffer->data, buffer->length);
+    core_.counters().bytes_in += buffer->length;
+    auto taking = take(input, 0);
+    (void)co_await taking;
+    socket_.recycle(*buffer);
+  }
+  auto filling = fill_bulk();
+  (void)co_await filling;
+  if (!ending_ && bulk_filled_ > 0) {
+    Bytes rest = bulk_.first(bulk_filled_);
+    auto taking = take(rest, 0);
+    (void)co_await taking;
+  }
+  core_.frame_memory().give_back(std::exchange(bulk_, {}));
+  bulk_filled_ = 0;
+  if (!ending_) socket_.resume();
+  co_return Result<>();
+}
+
+Task<> Connection::fill_bulk() {
+  while (!ending_) {
+    MutableBytes target = parser_.missing();  // the rest of a frame that is larger than bulk_
+    const bool assembling = !target.empty();
+    if (!assembling) target = bulk_.subspan(bulk_filled_);
+    auto received = co_await socket_.receive_into(target);
+    if (!received || *received == 0) break;
+    last_heard_ = reactor().now();
+    core_.counters().bytes_in += *received;
+    if (assembling) parser_.received(*received);
+    else bulk_filled_ += *received;
+    Bytes input = bulk_.first(bulk_filled_);
+    auto taking = take(input, bulk_.size());
+    (void)co_await taking;
+    std::memmove(bulk_.data(), input.data(), input.size());
+    bulk_filled_ = input.size();
+  }
+  co_return Result<>();
+}
+
+void Connection::rest(Nanos now) {
+  if (!bulk_.empty() && now - last_heard_ > connection_bulk_idle_max) socket_.stop_waiting();
 }
 
 /// Reads until the hello is whole, and nothing else.
@@ -208,9 +270,9 @@ Task<> Connection::hand_over() {
   co_return Result<>();
 }
 
-Task<> Connection::take(Bytes input) {
+Task<> Connection::take(Bytes& input, std::size_t held_max) {
   while (!ending_) {
-    auto frame = parser_.next(input);
+    auto frame = held_max > 0 ? parser_.next_held(input, held_max) : parser_.next(input);
     if (!frame && frame.error() == Error::would_block) {
       core_.wait_for_memory(*this);
       co_await room_.wait();

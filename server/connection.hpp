@@ -4,6 +4,9 @@
 // has no room, or the client does not read its answers. Then TCP holds the client back. Answers of a turn leave in one send,
 // so a commit costs one send a connection.
 //
+// A connection with much on its way gets memory of its own for as long as it lasts: what it sends is received straight into that
+// and handed to the log from there.
+//
 // A connection begins without a shard, on the core that accepted it; the hello decides whose it is, and a connection for
 // another core is handed over, once.
 //
@@ -37,6 +40,10 @@ inline constexpr std::size_t connection_output_max = 1 * MiB;
 inline constexpr std::size_t connection_send_max = 2 * frame_bytes_max + 4 * connection_output_max;
 /// Pieces of reads that one connection may hold at once, so that a client that takes nothing keeps little from others.
 inline constexpr std::uint32_t connection_chunks_max = 2;
+/// What a busy connection receives into is so many times as large as a shared buffer; larger frames are assembled.
+inline constexpr std::size_t connection_bulk_buffers = 8;
+/// How long it may keep that while nothing comes.
+inline constexpr Nanos connection_bulk_idle_max = 100'000'000;
 /// How long an append waits for room in the log before it is answered with retry_later.
 inline constexpr Nanos append_wait_max = 1'000'000'000;
 /// How long a connection's last answers may take to leave.
@@ -56,6 +63,8 @@ class Connection {
   Nanos last_heard() const { return last_heard_; }
   Nanos accepted_at() const { return accepted_at_; }
   bool within_frame() const { return !parser_.idle(); }
+  /// Gives back what only a busy connection needs, if nothing has come for a while.
+  void rest(Nanos now);
 
   /// Waits for the hello.
   void start();
@@ -109,7 +118,10 @@ class Connection {
  private:
   Task<> run();
   Task<> greet();
-  Task<> take(Bytes input);
+  Task<> receive_in_bulk();
+  Task<> fill_bulk();
+  /// Handles the frames at the front of `input` and moves it behind them. `held_max`: as in FrameParser::next_held(), 0 = next().
+  Task<> take(Bytes& input, std::size_t held_max);
   Task<> take_append(Frame frame);
   Task<> hand_over();
   Task<> close();
@@ -144,6 +156,8 @@ class Connection {
 
   Socket socket_;
   FrameParser parser_;
+  MutableBytes bulk_;            // received into while busy
+  std::size_t bulk_filled_ = 0;  // the beginning of a frame stands there
   Signal room_;
   Nanos last_heard_;
   CreditGrant credit_{append_window_bytes};

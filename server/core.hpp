@@ -24,7 +24,6 @@ class Server;
 
 /// Provided receive buffers of a core.
 inline constexpr std::size_t receive_buffers = 64;
-inline constexpr std::size_t receive_buffer_bytes = 64 * KiB;
 /// A client that does not say hello in this time is refused.
 inline constexpr Nanos hello_wait_max = 10'000'000'000;
 /// While others wait for frame memory, a frame that does not go on for this long ends its connection.

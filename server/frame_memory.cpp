@@ -60,6 +60,11 @@ MutableBytes BudgetedFrameMemory::take(std::size_t bytes) {
   return {static_cast<std::byte*>(::operator new(size, std::align_val_t{64})), size};
 }
 
+MutableBytes BudgetedFrameMemory::take_spare(std::size_t bytes) {
+  if (out_ + class_bytes(class_of(bytes)) > bytes_max_ / 2) return {};
+  return take(bytes);
+}
+
 void BudgetedFrameMemory::give_back(MutableBytes memory) {
   std::size_t index = class_of(memory.size());
   MR_ASSERT(class_bytes(index) == memory.size() && out_ >= memory.size());

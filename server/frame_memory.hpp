@@ -26,6 +26,9 @@ class BudgetedFrameMemory final : public FrameMemory {
   MutableBytes take(std::size_t bytes) override;
   void give_back(MutableBytes memory) override;
 
+  /// The same for memory that its owner can do without: empty when more than half of the budget would be out.
+  MutableBytes take_spare(std::size_t bytes);
+
   std::size_t bytes_out() const { return out_; }
   std::size_t bytes_held() const { return held_; }  // out and free
   /// Bytes given back since the last call: somebody who waits may try again.

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <string>
 
@@ -49,6 +50,54 @@ std::vector<Seen> expected(std::span<const std::size_t> bodies) {
   std::vector<Seen> all;
   for (std::size_t i = 0; i < bodies.size(); i++) all.push_back({i + 1, body_of(bodies[i])});
   return all;
+}
+
+/// Receives the stream in pieces into memory of its own as a busy connection does; false = an error or a standstill.
+bool receive_held(FrameParser& parser, Bytes stream, std::mt19937_64& random, std::size_t held_bytes,
+                  std::vector<Seen>& seen) {
+  std::vector<std::byte> storage(held_bytes + 16);
+  MutableBytes held(storage.data() + -reinterpret_cast<std::uintptr_t>(storage.data()) % 16, held_bytes);
+  std::size_t filled = 0;
+  while (!stream.empty()) {
+    MutableBytes target = parser.missing();
+    const bool assembling = !target.empty();
+    if (!assembling) target = held.subspan(filled);
+    if (target.empty()) return false;
+    const std::size_t count = std::min({std::size_t{1} + random() % 200, target.size(), stream.size()});
+    std::copy_n(stream.data(), count, target.data());
+    stream = stream.subspan(count);
+    if (assembling) parser.received(count);
+    else filled += count;
+    Bytes input = held.first(filled);
+    while (true) {
+      auto frame = parser.next_held(input, held.size());
+      if (!frame) return false;
+      if (!*frame) break;
+      Bytes body = (*frame)->body;
+      EXPECT_TRUE(is_aligned(reinterpret_cast<std::uintptr_t>(body.data()), 16) || body.empty());
+      seen.push_back({(*frame)->header.request_id, {reinterpret_cast<const char*>(body.data()), body.size()}});
+    }
+    std::copy(input.begin(), input.end(), held.begin());
+    filled = input.size();
+  }
+  return filled == 0 && parser.idle();
+}
+
+TEST(FrameParser, HeldInputIsHandedOutInPlaceAndLargerFramesAreAssembled) {
+  for (std::uint64_t seed = 1; seed <= 200; seed++) {
+    std::mt19937_64 random(seed);
+    std::vector<std::size_t> bodies;
+    for (int i = 0; i < 20; i++) bodies.push_back(random() % (i % 5 == 0 ? 3000 : 300));
+    CountingMemory memory;
+    FrameParser parser(memory);
+    std::vector<Seen> seen;
+    const std::size_t held = 448 + 16 * (random() % 8);
+    ASSERT_TRUE(receive_held(parser, stream_of(bodies), random, held, seen)) << "seed " << seed;
+    ASSERT_EQ(seen, expected(bodies)) << "seed " << seed;
+    const auto larger =
+        std::count_if(bodies.begin(), bodies.end(), [&](std::size_t n) { return frame_span(n) > held; });
+    EXPECT_EQ(memory.takes, larger) << "only what cannot be held takes memory; seed " << seed;
+  }
 }
 
 TEST(FrameParser, TwoPiecesAtEverySplit) {

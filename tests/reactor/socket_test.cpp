@@ -246,6 +246,75 @@ TEST_P(SocketTest, an_abort_ends_a_waiting_reader) {
   EXPECT_TRUE(!end || end->id == -1);
 }
 
+Task<std::string> read_into(Socket& socket, std::size_t bytes, std::size_t piece) {
+  auto holding = socket.hold();
+  (void)co_await holding;
+  std::string text;
+  while (auto buffer = socket.try_receive()) {
+    text.append(reinterpret_cast<const char*>(buffer->data), buffer->length);
+    socket.recycle(*buffer);
+  }
+  std::vector<std::byte> memory(piece);
+  while (text.size() < bytes) {
+    MutableBytes target(memory);
+    auto got = co_await socket.receive_into(target);
+    if (!got) co_return fail(got.error());
+    if (*got == 0) break;
+    text.append(reinterpret_cast<const char*>(memory.data()), *got);
+  }
+  co_return std::move(text);
+}
+
+TEST_P(SocketTest, a_busy_connection_lends_its_own_memory_and_goes_back) {
+  auto [server, client] = pair(SocketLimits{.send_bytes_max = 64 * MiB});
+  std::string text = pattern_of(5 * MiB + 7);
+  ASSERT_TRUE(client->send(bytes_of(text)));
+  auto first = run_task(*reactor_, receive_one(*server));
+  ASSERT_TRUE(first);
+  std::string got(reinterpret_cast<const char*>(first->data), first->length);
+  server->recycle(*first);
+  auto more = run_task(*reactor_, read_into(*server, text.size() - got.size() - 100'000, 300'000));
+  ASSERT_TRUE(more);
+  got += *more;
+  server->resume();
+  auto rest = run_task(*reactor_, read_text(*server, text.size() - got.size()));
+  ASSERT_TRUE(rest);
+  got += *rest;
+  ASSERT_TRUE(client->send(bytes_of(std::string("tail"))));
+  auto last = run_task(*reactor_, read_text(*server, 4));
+  ASSERT_TRUE(last);
+  EXPECT_TRUE(got + *last == text + "tail");
+}
+
+TEST_P(SocketTest, a_wait_for_nothing_can_be_ended_and_loses_nothing) {
+  auto [server, client] = pair();
+  std::optional<Result<std::string>> waited;
+  reactor_->spawn(detail::keep_result<std::string>(*reactor_, read_into(*server, 10, 64), waited));
+  for (int i = 0; i < 20; ++i) reactor_->turn(soon(nanos_per_milli));
+  ASSERT_FALSE(waited.has_value());
+  server->stop_waiting();
+  ASSERT_TRUE(turn_until(*reactor_, [&] { return waited.has_value(); }));
+  EXPECT_EQ(waited->error(), Error::cancelled);
+  server->resume();
+  ASSERT_TRUE(client->send(bytes_of(std::string("after"))));
+  auto text = run_task(*reactor_, read_text(*server, 5));
+  ASSERT_TRUE(text);
+  EXPECT_EQ(*text, "after");
+}
+
+TEST_P(SocketTest, an_abort_and_a_close_end_a_wait_with_lent_memory) {
+  for (bool closing : {false, true}) {
+    auto [server, client] = pair();
+    std::optional<Result<std::string>> waited;
+    reactor_->spawn(detail::keep_result<std::string>(*reactor_, read_into(*server, 10, 64), waited));
+    for (int i = 0; i < 20; ++i) reactor_->turn(soon(nanos_per_milli));
+    if (closing) close(*server);
+    else server->abort();
+    ASSERT_TRUE(turn_until(*reactor_, [&] { return waited.has_value(); }));
+    EXPECT_FALSE(waited->has_value());
+  }
+}
+
 TEST_P(SocketTest, a_detached_descriptor_goes_on_elsewhere_without_losing_a_byte) {
   auto [server, client] = pair();
   std::string text = pattern_of(50 * 1000);

@@ -121,6 +121,49 @@ TEST_F(ServerTest, ADirectoryThatIsInUseIsRefusedByName) {
   stop();
 }
 
+Task<> append_much(WireClient& client) {
+  GREET(wire::any_shard);
+  client.send(wire::OpenStream{2, "bulk", true});
+  RECEIVE(opened);
+  // Small batches that fit a busy connection's memory many times, and each tenth larger than that.
+  std::uint64_t records = 0;
+  for (std::uint64_t i = 0; i < 60; i++) {
+    const std::uint32_t count = i % 10 == 9 ? 14'000 : 1'000;
+    append(client, 100 + i, batch_of("bulk", count, "a record of a busy connection"));
+    records += count;
+  }
+  std::uint64_t answered = 0, next_offset = 0;
+  while (answered < 60) {
+    RECEIVE(frame);
+    auto acks = wire::decode_acks(frame->frame());
+    EXPECT_TRUE(acks);
+    if (!acks) co_return fail(acks.error());
+    for (std::size_t i = 0; i < acks->count(); i++, answered++) {
+      const auto entry = acks->entry(i);
+      EXPECT_EQ(entry.error, 0);
+      EXPECT_EQ(entry.request_id, 100 + answered);
+      EXPECT_EQ(entry.first_offset, next_offset);
+      next_offset += answered % 10 == 9 ? 14'000 : 1'000;
+    }
+  }
+  EXPECT_EQ(next_offset, records);
+  // Quiet for longer than a busy connection keeps its memory; what comes then goes the common way.
+  Sleep pause(client.reactor(), client.reactor().now() + 3 * nanos_per_second);
+  co_await pause;
+  append(client, 7, batch_of("bulk", 3, "after the pause"));
+  RECEIVE(acked);
+  EXPECT_EQ(wire::decode_acks(acked->frame())->entry(0).first_offset, records);
+  co_return Result<>();
+}
+
+TEST_F(ServerTest, ABusyConnectionGetsMemoryOfItsOwnAndGivesItBack) {
+  start();
+  run(append_much);
+  run(ping);
+  stop();
+  EXPECT_TRUE(said.errors.empty());
+}
+
 TEST_F(ServerTest, APortInUseIsRefusedByName) {
   start();
   KeptDiagnostics second;

@@ -1,4 +1,7 @@
 // The shipped server on simulated kernels: one core a kernel, all on this thread.
+#include <algorithm>
+#include <bit>
+
 #include "server/server.hpp"
 #include "tests/sim/workload.hpp"
 
@@ -13,6 +16,9 @@ ServerConfig config_of(const WorkloadPlan& plan) {
   config.port = server_port;
   config.shards = plan.shards;
   config.segment_bytes = plan.segment_bytes;
+  // Half of the runs have shared buffers smaller than a batch, so that connections get memory of their own.
+  if (plan.in_flight % 2 == 1)
+    config.receive_buffer_bytes = std::clamp<std::size_t>(std::bit_floor(plan.batch_bytes / 2), KiB, 64 * KiB);
   config.retain_days = plan.retain_days;
   config.retain_bytes = plan.retain_bytes;
   config.insecure = true;
