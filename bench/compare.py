@@ -3,58 +3,73 @@
 
 The yardstick is the least a server can do for a durable commit (a prototype without protocol, index or recovery). Its source is
 not part of this repository: it is looked for as ../shared/design/limits/prototype.cpp from the repository upwards, or where
---prototype says. Every pair is one run of each, in alternating order; the report is the median of the pairs' ratios with
-quartiles, beside the spread of the yardstick against itself (A/A). Every line that was ever measured stays in
-bench/results/compare.jsonl, with its commit.
+--prototype says. A pair is one run of each, in alternating order, and the yardstick once more; the report is the median of the
+pairs' ratios with quartiles, beside the spread of the yardstick against itself (A/A). Every line that was ever measured stays
+in bench/results/compare.jsonl, with its commit.
 
-    bench/compare.py --build build-release                 all scenarios, 9 pairs
-    bench/compare.py --build build-release small --pairs 3 --seconds 1
+    bench/compare.py                            all scenarios, 9 pairs each
+    bench/compare.py small --pairs 3            three pairs more; the summary is of all pairs of this commit
+    bench/compare.py --report [--commit C]      the summaries of what was measured, without measuring
+
+Scenarios:
+    throughput     64 KiB requests, 4 connections x 16, from a full pool: every segment of the run is prepared before it
+    sustained      the same for 30 s and at least 20 segments, which are zeroed while it runs
+    latency        one 64 KiB request at a time: p50
+    latency-tail   the same, long enough for p99.9 (100,000 requests)
+    latency-small  one 200-byte record at a time
+    small          200-byte records one to a request, 8 connections x 16
 """
 
 import argparse
-import json
-import os
 import pathlib
 import re
 import shutil
-import signal
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from dataclasses import dataclass, field
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+import rig
 
-# name: (what the prototype gets, what millrace-load gets, [(measure, better, target)])
+
+@dataclass
+class Scenario:
+    yardstick: dict  # what the prototype gets
+    load: list  # what millrace-load gets
+    measures: list  # (measure, better, target)
+    seconds: float
+    yardstick_seconds: float
+    pool: int = 0  # segments prepared before the run
+    serve: list = field(default_factory=list)
+    segments_min: int = 0
+    written_per_s: float = 0  # what the run leaves on the disk, at most
+    zeroing: bool = False
+
+
 SCENARIOS = {
-    "throughput": (
-        {"conns": 4, "depth": 16},
-        ["--connections", "4", "--in-flight", "16", "--batch-bytes", "64KiB"],
-        [("bytes_per_s", "higher", 0.70), ("server_cpu_s_per_gb", "lower", 1.5)],
-    ),
-    "latency": (
-        {"conns": 1, "depth": 1},
-        ["--connections", "1", "--in-flight", "1", "--batch-bytes", "64KiB"],
-        [("p50_us", "lower", 1.3), ("p99_9_us", "lower", 2.0)],
-    ),
-    "latency-small": (
-        {"conns": 1, "depth": 1, "pay": 200},
-        ["--connections", "1", "--in-flight", "1", "--batch-records", "1"],
-        [("p50_us", "lower", 1.3)],
-    ),
-    "small": (
-        {"conns": 8, "depth": 16, "pay": 200},
-        ["--connections", "8", "--in-flight", "16", "--batch-records", "1"],
-        [("requests_per_s", "higher", 0.75), ("p99_us", "lower", 2.0)],
-    ),
+    "throughput": Scenario({"conns": 4, "depth": 16}, rig.FULL_LOAD,
+                           [("bytes_per_s", "higher", 0.70), ("server_cpu_s_per_gb", "lower", 1.5)], 2.5, 4, pool=64, segments_min=20),
+    "sustained": Scenario({"conns": 4, "depth": 16}, rig.FULL_LOAD,
+                          [("bytes_per_s", "higher", 0.65), ("server_cpu_s_per_gb", "lower", 1.5)], 30, 10, segments_min=20,
+                          written_per_s=2.5e9, zeroing=True),
+    "latency": Scenario({"conns": 1, "depth": 1}, ["--connections", "1", "--in-flight", "1", "--batch-bytes", "64KiB"],
+                        [("p50_us", "lower", 1.3)], 3, 3),
+    "latency-tail": Scenario({"conns": 1, "depth": 1}, ["--connections", "1", "--in-flight", "1", "--batch-bytes", "64KiB"],
+                             [("p50_us", "lower", 1.3), ("p99_9_us", "lower", 2.0)], 34, 34),
+    "latency-small": Scenario({"conns": 1, "depth": 1, "pay": 200},
+                              ["--connections", "1", "--in-flight", "1", "--batch-records", "1"],
+                              [("p50_us", "lower", 1.3)], 3, 3),
+    "small": Scenario({"conns": 8, "depth": 16, "pay": 200}, ["--connections", "8", "--in-flight", "16", "--batch-records", "1"],
+                      [("requests_per_s", "higher", 0.75), ("p99_us", "lower", 2.0)], 4, 4),
 }
+
+SAMPLES_BEYOND_MIN = 100  # as in millrace-load: a percentile with fewer samples beyond it is not given
 
 
 def find_prototype(given):
     if given:
         return pathlib.Path(given)
-    for folder in [ROOT, *ROOT.parents]:
+    for folder in [rig.ROOT, *rig.ROOT.parents]:
         candidate = folder / ".." / "shared" / "design" / "limits" / "prototype.cpp"
         if candidate.exists():
             return candidate.resolve()
@@ -72,184 +87,155 @@ LINE = re.compile(r"\| +([\d.]+) MB/s +([\d.]+) frames/s +([\d.]+) rec/s p50=(\d
                   r"\| srv cpu ([\d.]+)%")
 
 
-def run_prototype(binary, folder, arguments, options):
-    words = [f"{k}={v}" for k, v in arguments.items()]
-    words += [f"ms={int(options.seconds * 1000 / 0.85)}", f"scpu={options.server_cpu}", f"ccpu={options.load_cpu}",
+def run_yardstick(binary, folder, scenario, seconds, options):
+    """It counts the last 85 % of the time it is given."""
+    words = [f"{key}={value}" for key, value in scenario.yardstick.items()]
+    words += [f"ms={int(seconds * 1000 / 0.85)}", f"scpu={options.server_cpu}", f"ccpu={options.load_cpu}",
               f"file={folder / 'yardstick.bin'}"]
     text = subprocess.run([str(binary), *words], check=True, capture_output=True, text=True, timeout=300).stdout
     match = LINE.search(text)
     if not match:
         sys.exit(f"the yardstick said something else: {text}")
-    megabytes, frames, records, p50, p99, p999, worst, cpu = map(float, match.groups())
-    return {"bytes_per_s": megabytes * 1e6, "requests_per_s": frames, "p50_us": p50, "p99_us": p99, "p99_9_us": p999,
-            "max_us": worst, "server_cpu_s_per_gb": cpu / 100 / (megabytes / 1000) if megabytes else None}
+    megabytes, frames, _, p50, p99, p999, worst, cpu = map(float, match.groups())
+    samples = frames * seconds
+
+    def enough(value, part_beyond):
+        return value if samples * part_beyond >= SAMPLES_BEYOND_MIN else None
+    return {"bytes_per_s": megabytes * 1e6, "requests_per_s": frames, "p50_us": p50, "p99_us": enough(p99, 0.01),
+            "p99_9_us": enough(p999, 0.001), "max_us": worst,
+            "server_cpu_s_per_gb": cpu / 100 / (megabytes / 1000) if megabytes else None}
 
 
-class Server:
-    """A fresh server on a fresh directory; `ready` waits until it answers and its pool has filled."""
-
-    def __init__(self, build, folder, options):
-        self.data = folder / "data"
-        shutil.rmtree(self.data, ignore_errors=True)
-        self.binary = build / "cli" / "millrace"
-        words = [str(self.binary), "serve", "--data", str(self.data), "--listen", "127.0.0.1:0", "--cores", str(options.server_cpu)]
-        self.log = open(folder / "server.log", "w+")
-        self.process = subprocess.Popen(words + options.serve, stdout=self.log, stderr=self.log)
-        self.address = self.wait_for_address(folder / "server.log")
-        self.wait_for_pool(options.pool_wait)
-
-    def wait_for_address(self, path):
-        for _ in range(600):
-            found = re.search(r" on (127\.0\.0\.1:\d+)", path.read_text())
-            if found:
-                return found.group(1)
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.05)
-        sys.exit(f"the server did not start: {path.read_text()}")
-
-    def stat(self):
-        text = subprocess.run([str(self.binary), "stat", "--server", self.address, "--json"], capture_output=True, text=True)
-        try:
-            return json.loads(text.stdout)
-        except ValueError:
-            return {}
-
-    def wait_for_pool(self, seconds):
-        """Segments are prepared in the background; a burst is measured from a full pool."""
-        ready, still = -1, 0
-        end = time.time() + seconds
-        while time.time() < end and still < 4:
-            now = sum(shard.get("pool_ready", 0) for shard in self.stat().get("shards", []))
-            still = still + 1 if now == ready else 0
-            ready = now
-            time.sleep(0.25)
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        shutil.rmtree(self.data, ignore_errors=True)
+def bounded_disk(scenario, seconds, options):
+    """Words for `serve` that keep the run within the disk."""
+    free = shutil.disk_usage(options.scratch).free
+    needed = scenario.written_per_s * (seconds + options.warmup) + 8 * rig.GB
+    if scenario.written_per_s == 0 or free >= needed:
+        return []
+    bound = 24 << 30
+    if free < 2 * bound:
+        raise rig.Missing(f"needs {2 * bound / rig.GB:.0f} GB free, there are {free / rig.GB:.0f}")
+    return ["--retain-bytes", str(bound)]
 
 
-def run_millrace(build, folder, arguments, options):
-    server = Server(build, folder, options)
-    try:
-        out = folder / "load.json"
-        words = ["taskset", "-c", str(options.load_cpu), str(build / "bench" / "millrace-load"), "--server", server.address,
-                 "--warmup", str(options.warmup), "--seconds", str(options.seconds), "--json", str(out), *arguments]
-        words += ["--server-pid", str(server.process.pid)]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=600)
-        if done.returncode != 0:
-            sys.exit(f"millrace-load failed: {done.stderr}")
-        result = json.loads(out.read_text())
+def run_millrace(folder, scenario, seconds, options):
+    words = scenario.serve + bounded_disk(scenario, seconds, options)
+    with rig.Server(options, folder, *words, pool=scenario.pool) as server:
+        ready = server.wait_for_pool()
+        before = server.shard()
+        result = rig.run_load(server, *scenario.load, seconds=seconds, warmup=options.warmup)
         stat = server.stat()
-    finally:
-        server.stop()
-    latency = result.pop("latency_us")
-    result.update({f"{name}_us": latency[name] for name in ("p50", "p90", "p99", "p99_9", "max")})
-    result["latency_count"] = latency["count"]
-    result["longest_turn_us"] = max((core.get("longest_turn_us", 0) for core in stat.get("cores", [])), default=None)
+        after = stat["shards"][0]
+    result["segments"] = after["segment_number"] - before["segment_number"]
+    result["zeroed_bytes"] = after["prepared_bytes"] - before["prepared_bytes"]
+    result["written_bytes"] = after["write_bytes"] - before["write_bytes"]
+    result["pool_before"], result["pool_after"] = ready, after["pool_ready"]
+    result["longest_turn_us"] = rig.longest_turn_us(stat)
+    result["serve_words"] = words
+    # Only the whole contract counts: a burst that outran its pool, or a sustained run that never zeroed, is another scenario.
+    if scenario.pool > 0 and after["pool_ready"] == 0:
+        rig.say("  the pool ran dry in this run: it is kept, and marked")
+        result["marked"] = "pool ran dry"
+    if seconds >= scenario.seconds and result["segments"] < scenario.segments_min:
+        rig.say(f"  only {result['segments']} segments in this run: it is kept, and marked")
+        result["marked"] = "too few segments"
+    if scenario.zeroing and result["zeroed_bytes"] == 0:
+        result["marked"] = "nothing was zeroed"
     return result
 
 
-def commit_of():
-    def git(*words):
-        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True).stdout.strip()
-    return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+def per_second(result):
+    p50 = f"p50 {result['p50_us']:.0f} us" if result["p50_us"] else "p50 -"
+    return f"{result['bytes_per_s'] / 1e6:.0f} MB/s {result['requests_per_s']:.0f} req/s {p50}"
 
 
-def quartiles(values):
-    if len(values) < 2:
-        return values[0], values[0], values[0]
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return low, middle, high
+def measure_scenario(name, binary, folder, options, results):
+    scenario = SCENARIOS[name]
+    seconds = options.seconds or scenario.seconds
+    yardstick_seconds = options.seconds or scenario.yardstick_seconds
 
+    def yardstick():
+        return run_yardstick(binary, folder, scenario, yardstick_seconds, options)
 
-def ratio_of(ours, theirs, measure):
-    a, b = ours.get(measure), theirs.get(measure)
-    return a / b if a and b else None
-
-
-def measure_scenario(name, binary, build, folder, options, keep):
-    prototype_arguments, load_arguments, measures = SCENARIOS[name]
-    pairs, same = [], []
+    def ours():
+        return run_millrace(folder, scenario, seconds, options)
+    yardstick_file = folder / "yardstick.bin"
+    if not yardstick_file.exists():
+        run_yardstick(binary, folder, scenario, 0.2, options)  # it writes its file before its first run
     for number in range(options.pairs):
-        def yardstick():
-            return run_prototype(binary, folder, prototype_arguments, options)
-
-        def ours():
-            return run_millrace(build, folder, load_arguments, options)
         if number % 2 == 0:
             theirs, mine = yardstick(), ours()
         else:
             mine, theirs = ours(), yardstick()
-        again = yardstick()
-        pairs.append((mine, theirs))
-        same.append((again, theirs))
-        keep({"scenario": name, "pair": number, "millrace": mine, "yardstick": theirs, "yardstick_again": again,
-              "seconds": options.seconds})
-        print(f"  {name} pair {number + 1}/{options.pairs}: millrace {mine['bytes_per_s'] / 1e6:.0f} MB/s "
-              f"{mine['requests_per_s']:.0f} req/s p50 {mine['p50_us']} us · yardstick {theirs['bytes_per_s'] / 1e6:.0f} MB/s "
-              f"{theirs['requests_per_s']:.0f} req/s p50 {theirs['p50_us']} us", flush=True)
-    passed = True
-    for measure, better, target in measures:
-        ratios = [r for r in (ratio_of(m, t, measure) for m, t in pairs) if r]
-        spread = [r for r in (ratio_of(a, t, measure) for a, t in same) if r]
+        again = yardstick() if options.again else None
+        results.keep({"scenario": name, "pair": number, "millrace": mine, "yardstick": theirs, "yardstick_again": again,
+                      "seconds": seconds, "yardstick_seconds": yardstick_seconds})
+        rig.say(f"  {name} pair {number + 1}/{options.pairs}: millrace {per_second(mine)} · yardstick {per_second(theirs)}"
+                + (f", again {per_second(again)}" if again else ""))
+
+
+def ratio_of(ours, theirs, measure):
+    a, b = (ours or {}).get(measure), (theirs or {}).get(measure)
+    return a / b if a and b else None
+
+
+def summarize(name, results, commit):
+    """All whole pairs of this commit; False when a target is missed, None when there is nothing to judge."""
+    scenario = SCENARIOS[name]
+    rows = [row for row in results.rows(commit=commit, scenario=name)
+            if "pair" in row and row["seconds"] >= scenario.seconds and "marked" not in row["millrace"]]
+    passed = True if rows else None
+    for measure, better, target in scenario.measures:
+        ratios = [r for r in (ratio_of(row["millrace"], row["yardstick"], measure) for row in rows) if r]
+        same = [r for r in (ratio_of(row.get("yardstick_again"), row["yardstick"], measure) for row in rows) if r]
         if not ratios:
-            print(f"{name}: {measure}: not measured")
+            rig.say(f"{name}: {measure}: not measured")
+            passed = None
             continue
-        low, middle, high = quartiles(ratios)
-        aa_low, aa_middle, aa_high = quartiles(spread)
+        low, middle, high = rig.quartiles(ratios)
         good = middle >= target if better == "higher" else middle <= target
-        passed &= good
+        passed = passed and good
         sign = ">=" if better == "higher" else "<="
-        print(f"{name}: {measure}: {middle:.2f} of the yardstick [{low:.2f}..{high:.2f}], target {sign} {target}: "
-              f"{'passed' if good else 'MISSED'}; A/A {aa_middle:.2f} [{aa_low:.2f}..{aa_high:.2f}]")
-        keep({"scenario": name, "summary": measure, "ratio": middle, "quartiles": [low, high], "target": target,
-              "better": better, "passed": good, "aa": aa_middle, "aa_quartiles": [aa_low, aa_high], "pairs": len(ratios),
-              "seconds": options.seconds})
+        spread = "A/A {1:.2f} [{0:.2f}..{2:.2f}]".format(*rig.quartiles(same)) if same else "A/A not measured"
+        values = [rig.quartiles([row[side][measure] for row in rows if row[side].get(measure)])[1]
+                  for side in ("millrace", "yardstick")]
+        rig.say(f"{name}: {measure}: {middle:.2f} of the yardstick [{low:.2f}..{high:.2f}], target {sign} {target}: "
+                f"{'passed' if good else 'MISSED'}; {spread}; medians {values[0]:.4g} and {values[1]:.4g}; {len(ratios)} pairs")
     return passed
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenarios", nargs="*", help=f"{', '.join(SCENARIOS)} (all)")
-    parser.add_argument("--build", default=str(ROOT / "build-release"), help="a release build of this repository")
+    rig.add_common_options(parser, "compare.jsonl")
     parser.add_argument("--prototype", help="source of the yardstick")
     parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--seconds", type=float, help="of each run (the scenario's own); shorter ones are kept and not judged")
     parser.add_argument("--warmup", type=float, default=0.7)
-    parser.add_argument("--server-cpu", type=int, default=1, help="CPU of both servers; best where the disk's interrupt is")
-    parser.add_argument("--load-cpu", type=int, default=0)
-    parser.add_argument("--pool-wait", type=float, default=20, help="at most so many seconds until the pool has filled")
-    parser.add_argument("--scratch", help="folder for data, on the filesystem to measure (one in the repository)")
-    parser.add_argument("--results", default=str(ROOT / "bench" / "results" / "compare.jsonl"))
-    parser.add_argument("--serve", action="append", default=[], help="a further word for `millrace serve`")
+    parser.add_argument("--no-again", dest="again", action="store_false", help="leave out the second yardstick run (A/A) of pairs")
+    parser.add_argument("--report", action="store_true", help="judge what was measured, measure nothing")
+    parser.add_argument("--commit", help="whose lines to judge (this one's)")
     options = parser.parse_args()
-    for name in options.scenarios:
+    names = options.scenarios or list(SCENARIOS)
+    for name in names:
         if name not in SCENARIOS:
             parser.error(f"there is no scenario {name}")
-    source = find_prototype(options.prototype)
-    if source is None:
-        print("needs the yardstick's source: ../shared/design/limits/prototype.cpp, or --prototype")
-        return 77
-    common = {"commit": commit_of(), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-              "machine": f"{os.cpu_count()} CPUs, Linux {os.uname().release}"}
-
-    def keep(row):
-        with open(options.results, "a") as results:
-            results.write(json.dumps({**common, **row}) + "\n")
-
-    build = pathlib.Path(options.build).resolve()
-    with tempfile.TemporaryDirectory(prefix="compare-", dir=options.scratch or ROOT) as scratch:
-        folder = pathlib.Path(scratch)
-        binary = build_prototype(source, folder)
-        results = [measure_scenario(name, binary, build, folder, options, keep) for name in options.scenarios or SCENARIOS]
-    return 0 if all(results) else 1
+    results = rig.Results(options.results)
+    if not options.report:
+        source = find_prototype(options.prototype)
+        if source is None:
+            print("needs the yardstick's source: ../shared/design/limits/prototype.cpp, or --prototype")
+            return 77
+        with tempfile.TemporaryDirectory(prefix="compare-", dir=options.scratch) as scratch:
+            folder = pathlib.Path(scratch)
+            binary = build_prototype(source, folder)
+            for name in names:
+                try:
+                    measure_scenario(name, binary, folder, options, results)
+                except rig.Missing as missing:
+                    rig.say(f"{name}: not measured: {missing}")
+    verdicts = [summarize(name, results, options.commit or results.commit) for name in names]
+    return 0 if all(verdicts) else 1
 
 
 if __name__ == "__main__":

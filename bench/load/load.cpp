@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <thread>
 
 #include "bench/load/process_cpu.hpp"
@@ -134,6 +135,7 @@ void Load::feed(std::int64_t begin, std::int64_t end) {
   const double records_each = options_.spread ? 1 : options_.batch_records;
   const double interval = records_each / options_.rate * 1e9;
   double due = static_cast<double>(begin);
+  bool waits = false;  // the request that is due found no room before
   for (std::size_t turn = 0; due < static_cast<double>(end);) {
     const std::int64_t now = now_ns();
     if (static_cast<double>(now) < due) {
@@ -145,11 +147,17 @@ void Load::feed(std::int64_t begin, std::int64_t end) {
       begun = begin_request(*lanes_[turn % lanes_.size()], static_cast<std::int64_t>(due));
     if (begun) {
       due += interval;
-    } else {
-      late_.fetch_add(1, std::memory_order_relaxed);
-      if (failed_.load(std::memory_order_relaxed) || now > end) return;
-      sleep_until(now + look_again);
+      waits = false;
+      continue;
     }
+    if (!waits) late_.fetch_add(1, std::memory_order_relaxed);
+    waits = true;
+    if (failed_.load(std::memory_order_relaxed) || now > end) {
+      // What was due and never sent has no latency; it is told apart, so that it does not vanish from the figures.
+      unsent_.store(static_cast<std::uint64_t>(std::ceil((static_cast<double>(end) - due) / interval)));
+      return;
+    }
+    sleep_until(now + look_again);
   }
 }
 
@@ -181,6 +189,7 @@ Results Load::run() {
   Results results = results_;
   results.seconds = options_.seconds;
   results.late = late_.load();
+  results.unsent = unsent_.load();
   if (server_before && server_after) results.server_cpu_seconds = *server_after - *server_before;
   results.client_cpu_seconds = client_after - client_before;
   for (const auto& lane : lanes_) {

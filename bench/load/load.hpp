@@ -34,7 +34,8 @@ struct Results {
   std::uint64_t records_in_all = 0;  // acknowledged since the beginning, warm-up and end included
   std::uint64_t errors = 0;
   std::string first_error;
-  std::uint64_t late = 0;  // requests that found no room at their time
+  std::uint64_t late = 0;    // requests that found no room at their time
+  std::uint64_t unsent = 0;  // requests that were due before the end and never found room
   std::optional<double> server_cpu_seconds;
   double client_cpu_seconds = 0;
 };
@@ -95,6 +96,7 @@ class Load {
 
   std::atomic<bool> stopped_{false};
   std::atomic<std::uint64_t> late_{0};
+  std::atomic<std::uint64_t> unsent_{0};
   std::atomic<bool> failed_{false};
   std::int64_t count_from_ = 0;
   std::int64_t count_until_ = 0;

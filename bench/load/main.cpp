@@ -68,6 +68,7 @@ Json to_json(const Options& options, const Results& results, const std::optional
   json["records_per_batch"] =
       results.requests > 0 ? static_cast<double>(results.records) / static_cast<double>(results.requests) : 0.0;
   json["late_requests"] = results.late;
+  json["unsent_requests"] = results.unsent;
   json["options"] = {{"connections", options.connections},
                      {"in_flight", options.in_flight},
                      {"record_bytes", options.record_bytes},
@@ -91,6 +92,9 @@ void show(const Options& options, const Results& results, const std::optional<Ve
                latency(0.99).c_str(), latency(0.999).c_str(),
                format_duration(static_cast<double>(results.latency.max())).c_str(),
                static_cast<unsigned long long>(results.latency.count()));
+  if (results.unsent > 0)
+    std::fprintf(stderr, "%llu requests were due and never sent: the rate is more than what is measured here takes\n",
+                 static_cast<unsigned long long>(results.unsent));
   if (verdict)
     std::fprintf(stderr, "%llu of %llu acknowledged records read back and equal\n",
                  static_cast<unsigned long long>(verdict->records),
