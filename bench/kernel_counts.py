@@ -36,6 +36,16 @@ def threads_of(process):
     return {int(task) for task in os.listdir(f"/proc/{process}/task")}
 
 
+def count(trace, threads):
+    """{operation: how often} of the lines that these threads made."""
+    counts = {}
+    for line in trace.splitlines():
+        found = re.search(r"-(\d+)\s.* opcode (\w+),", line)
+        if found and int(found.group(1)) in threads:
+            counts[found.group(2)] = counts.get(found.group(2), 0) + 1
+    return counts
+
+
 class Punts:
     """Counts of one process' operations that went to worker threads while it is entered: {"FSYNC": 3, …} in `counts`."""
 
@@ -57,10 +67,7 @@ class Punts:
     def __exit__(self, *_):
         with self.stack:
             (self.instance / EVENT / "enable").write_text("0")
-            for line in (self.instance / "trace").read_text(errors="replace").splitlines():
-                found = re.search(r"-(\d+)\s.* opcode (\w+),", line)
-                if found and int(found.group(1)) in self.threads:
-                    self.counts[found.group(2)] = self.counts.get(found.group(2), 0) + 1
+            self.counts = count((self.instance / "trace").read_text(errors="replace"), self.threads)
 
     def data_writes(self):
         return sum(self.counts.get(name, 0) for name in DATA_WRITES)
