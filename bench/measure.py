@@ -26,7 +26,7 @@ import time
 import rig
 import space
 import turns
-from kernel_counts import Punts
+from kernel_counts import Punts, extent_borders
 from rig import GB, MiB
 
 MANY = ["--streams", "10000"]
@@ -117,23 +117,28 @@ def counters(folder, options, results):
         with rig.Server(options, folder) as server:
             server.wait_for_pool()
             first, last, own, disk, punts = watch(server, device, words, seconds)
+            numbers = range(first["shards"][0]["segment_number"], last["shards"][0]["segment_number"])
+            borders = extent_borders(path for path in server.data.glob("shard-00/????-??-??/data*") if int(path.name[4:]) in numbers)
         before, after = first["shards"][0], last["shards"][0]
         batches = after["appended_batches"] - before["appended_batches"]
         segments = after["segment_number"] - before["segment_number"]
         allocated = max(allocations(last) - allocations(first) - own, 0)
         frames = sum(core["coroutine_frames_allocated"] for core in last["cores"])
         frames -= sum(core["coroutine_frames_allocated"] for core in first["cores"])
+        appending = after["append_allocations"] - before["append_allocations"] if "append_allocations" in after else None
         commits = rounds(after) - rounds(before)
         flushes = disk["flushes"] / commits if disk and commits else None
         row = {"scenario": "counters", "load": name, "seconds": seconds, "batches": batches, "segments": segments,
                "heap_allocations": allocated, "of_one_look": own, "coroutine_frames_allocated": frames, "rounds": commits,
-               "device": disk, "flushes_per_round": flushes, "punts": punts.counts,
-               "append_allocations": after.get("append_allocations")}
+               "device": disk, "flushes_per_round": flushes, "punts": punts.counts, "extent_borders": borders,
+               "append_allocations": appending}
         results.keep(row)
-        rig.say(f"counters, {name}: {batches:,} batches, {segments} segments: {allocated} heap allocations "
-                f"({allocated / max(segments, 1):.0f} a segment), {frames} coroutine frames; data writes punted {punts.data_writes()} "
-                f"(all punts: {punts.counts}); {flushes if flushes is None else round(flushes, 3)} device flushes a round of {commits:,}")
-        good &= punts.data_writes() == 0 and (segments > 0 or allocated == 0) and (flushes is None or flushes <= 1.05)
+        rig.say(f"counters, {name}: {batches:,} batches, {segments} segments: {appending} heap allocations while appending, {allocated} in all "
+                f"({allocated / max(segments, 1):.0f} a segment), {frames} coroutine frames; {punts.commit_writes()} commit writes punted, "
+                f"{borders} extent borders in the segments (all punts: {punts.counts}); "
+                f"{'not measured' if flushes is None else round(flushes, 3)} device flushes a round of {commits:,}")
+        good &= punts.commit_writes() == 0 and (appending == 0 or (appending is None and allocated == 0))
+        good &= flushes is None or flushes <= 1.05
     rig.say(f"counters: {verdict(good)}")
     return good
 
@@ -189,16 +194,15 @@ def turn(folder, options, results):
         parts = turns.profile(server, folder, min(seconds, 20), options.turn_us) if options.profile else None
         result = load.result()
         after = server.stat()
-    longest = rig.longest_turn_us(after)
-    earlier = rig.longest_turn_us(before)
+    longest, over, counts = turns.between(before, after)
     segments = after["shards"][0]["segment_number"] - before["shards"][0]["segment_number"]
     good = longest <= 1000
     results.keep({"scenario": "turn", "seconds": seconds, "rate": rate, "serve_words": bound, "longest_turn_us": longest,
-                  "longest_before_load_us": earlier, "segments": segments, "passed": good, "profiled": bool(options.profile),
+                  "turns_over_1024_us": over, "turns_by_length": counts, "segments": segments, "passed": good, "profiled": bool(options.profile),
                   "cores": after["cores"], "result": result})
     tail = result["p99_9_us"]
-    note = " (of the time before the load, so this is an upper bound)" if longest == earlier else ""
-    rig.say(f"turn: longest {longest:.0f} us{note}, target <= 1000: {verdict(good)}; {segments} segments closed in {seconds:.0f} s at "
+    rig.say(f"turn: longest {longest:.0f} us, target <= 1000: {verdict(good)}; {over} of {sum(counts)} turns took 1,024 us or more, by power "
+            f"of two {turns.shown(counts)}; {segments} segments closed in {seconds:.0f} s at "
             f"{rate * 200 / 1e6:.0f} MB/s; commits' p50 {result['p50_us']:.0f} us, p99.9 {tail if tail is None else round(tail)} us, "
             f"max {result['max_us']:.0f} us; {result['unsent_requests']} never sent")
     if parts:

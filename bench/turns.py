@@ -18,13 +18,32 @@ HEAD = re.compile(r"^\s*(.+?)\s+(\d+)\s+([\d.]+):\s+(\S+?):(?:\s|$)")
 FRAME = re.compile(r"^\s+[0-9a-f]+ (.+?)(?:\+0x[0-9a-f]+)? \(")
 
 
+def between(before, after):
+    """(longest, how many of 1,024 us and more, counts by power of two) of the turns between two looks. The longest is exact when it is
+    also the longest since the start; else no turn was longer than what is said."""
+    counts = [0] * 16
+    longest = 0.0
+    for first, last in zip(before["cores"], after["cores"]):
+        here = [b - a for a, b in zip(first["turns_by_length"], last["turns_by_length"])]
+        counts = [a + b for a, b in zip(counts, here)]
+        highest = max((power for power, count in enumerate(here) if count), default=0)
+        exact = last["longest_turn_us"] > first["longest_turn_us"]
+        longest = max(longest, last["longest_turn_us"] if exact else min(2.0 ** highest, last["longest_turn_us"]))
+    return longest, sum(counts[11:]), counts
+
+
+def shown(counts):
+    return ", ".join(f"<{2 ** power} us: {count}" for power, count in enumerate(counts) if count)
+
+
 def profile(server, folder, seconds, long_us):
     """[(thread, length in us, off the CPU in us, Counter of call paths)], longest first."""
     if not shutil.which("perf"):
         raise rig.Missing("needs perf")
     time.sleep(2)
     data = folder / "turns.perf"
-    done = subprocess.run(["perf", "record", "-q", "-m", "2048", "-g", *EVENTS, "-p", str(server.process.pid), "-o", str(data), "--", "sleep",
+    # perf stays off the server's CPU: what it does there would look like a long turn.
+    done = subprocess.run(["taskset", "-c", str(server.options.load_cpu), "perf", "record", "-q", "-m", "4096", "-g", *EVENTS, "-p", str(server.process.pid), "-o", str(data), "--", "sleep",
                            str(seconds)], capture_output=True, text=True)
     if done.returncode != 0:
         raise rig.Missing(f"perf does not record: {done.stderr.strip()}")

@@ -1,6 +1,7 @@
 #include "reactor/reactor.hpp"
 
 #include <algorithm>
+#include <bit>
 
 namespace millrace {
 
@@ -130,6 +131,13 @@ void Reactor::run_hooks() {
   hooks_.clear();
 }
 
+void Reactor::count_turn(Nanos length) {
+  ++stats_.turns;
+  stats_.longest_turn = std::max(stats_.longest_turn, length);
+  const auto bucket = static_cast<std::size_t>(std::bit_width(static_cast<std::uint64_t>(length) / 1000));
+  ++stats_.turns_by_length[std::min(bucket, stats_.turns_by_length.size() - 1)];
+}
+
 bool Reactor::turn(Nanos deadline) {
   bool busy = has_ready();
   Nanos wait = busy || inbox_had_messages_ || stopping_.load(std::memory_order_relaxed)
@@ -155,8 +163,7 @@ bool Reactor::turn(Nanos deadline) {
   }
   run_ready(begin);
   run_hooks();
-  ++stats_.turns;
-  stats_.longest_turn = std::max(stats_.longest_turn, kernel_.now() - begin);
+  count_turn(kernel_.now() - begin);
   return happened;
 }
 

@@ -5,6 +5,7 @@
 // Threads: everything here belongs to the thread that calls turn()/run(), except stop() and wake().
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <coroutine>
 #include <cstdint>
@@ -49,6 +50,9 @@ struct ReactorStats {
   std::uint64_t completions = 0;
   Nanos longest_turn =
       0;  // computing time of the longest turn since the start or the last reset, without the kernel's wait
+  /// Turns by their computing time: [n] counts those of less than 2^n microseconds and not less than half of it; the last takes
+  /// all that are longer. Two looks tell what happened between them, whatever a start cost.
+  std::array<std::uint64_t, 16> turns_by_length{};
 };
 
 class Reactor {
@@ -112,6 +116,7 @@ class Reactor {
   void refresh_time();
   void run_ready(Nanos begin);
   void run_hooks();
+  void count_turn(Nanos length);
   void deliver(const Completion& completion);
 
   Kernel& kernel_;

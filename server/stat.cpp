@@ -63,6 +63,10 @@ std::string describe_core(Core& core) {
   json.field("turns", reactor.turns);
   json.field("completions", reactor.completions);
   json.field("longest_turn_us", static_cast<double>(reactor.longest_turn) / 1e3);
+  json.key("turns_by_length");  // [n]: shorter than 2^n microseconds
+  json.begin_array();
+  for (std::uint64_t turns : reactor.turns_by_length) json.value(turns);
+  json.end_array();
   json.field("coroutine_frames_allocated", core.reactor().frame_pool().heap_allocations());
   json.field("connections", std::uint64_t{core.connection_count()});
   json.field("accepted", counters.accepted);

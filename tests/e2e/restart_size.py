@@ -26,7 +26,8 @@ RECORD_BYTES = 4000
 def chunk():
     """16 MiB of records that differ."""
     text = os.urandom(RECORD_BYTES)
-    return b"".join(RECORD_BYTES.to_bytes(4, "little") + number.to_bytes(8, "little") + text[8:] for number in range((16 << 20) // RECORD_BYTES))
+    length = RECORD_BYTES.to_bytes(4, "little")
+    return b"".join(length + number.to_bytes(8, "little") + text[8:] for number in range((16 << 20) // RECORD_BYTES))
 
 
 def stat(server):
@@ -127,8 +128,8 @@ def restart_with_much_stored(case):
     if os.environ.get("RESTART_JSON"):
         with open(os.environ["RESTART_JSON"], "w") as out:
             json.dump(figures, out)
-    print(f"{stored / GB:.1f} GB, {count} records: first commit {served * 1000:.0f} ms after the start behind kill -9, lock wait {lock:.1f} s; "
-          f"{opening['reads']} reads, {opening['bytes_read'] / 1e6:.1f} MB")
+    print(f"{stored / GB:.1f} GB, {count} records: first commit {served * 1000:.0f} ms after the start behind kill -9, "
+          f"lock wait {lock:.1f} s; {opening['reads']} reads, {opening['bytes_read'] / 1e6:.1f} MB")
     print(f"without state and index ({derivable / 1e6:.1f} MB): serving after {rebuilt:.1f} s, {rebuilt / stored * GB:.2f} s/GB, "
           f"{len(progress)} lines of progress, such as: {progress[-1] if progress else '-'}")
     for (place, told), (_, again) in zip(before, after):

@@ -351,6 +351,31 @@ TEST_F(ReactorTest, time_stands_still_within_a_turn_and_never_goes_back) {
   EXPECT_EQ(reactor_.wall_now(), 1) << "the wall clock may jump either way";
 }
 
+Task<> compute([[maybe_unused]] Reactor& reactor, ScriptedKernel& kernel, Nanos length) {
+  kernel.time += length;
+  co_return Result<>{};
+}
+
+TEST_F(ReactorTest, turns_are_counted_by_what_they_compute) {
+  for (const Nanos length :
+       {Nanos{999}, Nanos{1'000}, Nanos{3'999}, Nanos{1'023'999}, Nanos{1'024'000}, nanos_per_second}) {
+    reactor_.spawn(compute(reactor_, kernel_, length));
+    reactor_.turn(wait_forever);
+  }
+  const auto& counts = reactor_.stats().turns_by_length;
+  EXPECT_EQ(counts[0], 1u);
+  EXPECT_EQ(counts[1], 1u);
+  EXPECT_EQ(counts[2], 1u);
+  EXPECT_EQ(counts[10], 1u) << "just below 1,024 us";
+  EXPECT_EQ(counts[11], 1u);
+  EXPECT_EQ(counts.back(), 1u) << "a second is beyond the last border";
+  EXPECT_EQ(reactor_.stats().turns, 6u);
+  EXPECT_EQ(reactor_.stats().longest_turn, nanos_per_second);
+  // Waiting is not computing.
+  reactor_.turn(reactor_.now() + nanos_per_second);
+  EXPECT_EQ(reactor_.stats().turns_by_length[0], 2u);
+}
+
 TEST_F(ReactorTest, a_flood_of_completions_ends_the_turn_after_a_few_polls) {
   std::vector<Operation> operations(5'000);
   int done = 0;
