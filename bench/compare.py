@@ -48,7 +48,7 @@ class Scenario:
 
 SCENARIOS = {
     "throughput": Scenario({"conns": 4, "depth": 16}, rig.FULL_LOAD,
-                           [("bytes_per_s", "higher", 0.70), ("server_cpu_s_per_gb", "lower", 1.5)], 2.5, 4, pool=64, segments_min=20),
+                           [("bytes_per_s", "higher", 0.70), ("server_cpu_s_per_gb", "lower", 1.5)], 2.2, 4, pool=56, segments_min=20),
     "sustained": Scenario({"conns": 4, "depth": 16}, rig.FULL_LOAD,
                           [("bytes_per_s", "higher", 0.65), ("server_cpu_s_per_gb", "lower", 1.5)], 30, 10, segments_min=20,
                           written_per_s=2.5e9, zeroing=True),

@@ -41,7 +41,7 @@ def streams(folder, options, results):
     def once(words):
         with rig.Server(options, folder, pool=56) as server:
             server.wait_for_pool()
-            result = rig.run_load(server, *rig.FULL_LOAD, *words, seconds=options.seconds or 2.5, warmup=0.7)
+            result = rig.run_load(server, *rig.FULL_LOAD, *words, seconds=options.seconds or 2.2, warmup=0.7)
             result["pool_after"] = server.shard()["pool_ready"]
             return result
     ratios, same = [], []

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/time.hpp"
 #include "tests/reactor/scripted_kernel.hpp"
 
 namespace millrace::test {
