@@ -197,7 +197,7 @@ Task<> SegmentPool::zero_by_hand(File& file) {
 }
 
 // As fast as the disk goes while nothing is appended, or while the pool is empty. Else twice what is appended, and nothing at all
-// while more than half of the pool is ready: a burst has the disk for itself.
+// while more than a quarter of the pool is ready: a burst has the disk for itself.
 Task<> SegmentPool::pace() {
   for (;;) {
     if (stopping_) co_return fail(Error::cancelled);
@@ -205,7 +205,7 @@ Task<> SegmentPool::pace() {
     const auto came = static_cast<std::int64_t>(appended - paced_appended_);
     paced_appended_ = appended;
     credit_ = std::min(credit_ + load_factor * came, static_cast<std::int64_t>(write_zeroes_step));
-    const bool plenty = ready_.size() > options_.segments / 2;
+    const bool plenty = ready_.size() > std::max<std::size_t>(options_.segments / 4, 1);
     if (came == 0 || ready_.empty() || (credit_ >= 0 && !plenty)) {
       credit_ = std::max<std::int64_t>(credit_, 0);
       co_return Result<>{};

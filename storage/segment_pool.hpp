@@ -1,7 +1,8 @@
 // Segments prepared ahead: files of segment_bytes that hold zeros in blocks already written, so that a commit into one needs
-// no metadata journal. Made and kept up in the background, only while nothing is appended as
-// long as more than half of the pool is ready, then at twice the rate of what is appended; expired segments are zeroed anew and used again. A file enters the pool only when its zeros and its name are
-// durable; until then it is called NAME.tmp, and after a crash it is zeroed from the start.
+// no metadata journal. Made and kept up in the background: only while nothing is appended as long as more than a quarter of the
+// pool is ready, else at twice the rate of what is appended. Expired segments are zeroed anew and used again. A file enters
+// the pool only when its zeros and its name are durable; until then it is called NAME.tmp, and after a crash it is zeroed
+// from the start.
 //
 // An empty pool gives a file of reserved, unwritten extents: they read as zeros too, and cost more to write. A full disk
 // belongs here: out_of_space() until there is room for a segment and `reserve_bytes` more; looked at again every second.

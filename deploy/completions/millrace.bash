@@ -15,7 +15,7 @@ _millrace() {
     --from | --until) COMPREPLY=($(compgen -W "earliest latest offset: time: day:" -- "$cur")); compopt -o nospace; return ;;
   esac
   case $verb in
-    serve) flags="--data --listen --shards --cores --segment-bytes --memory --day-offset --retain-days --retain-bytes --connections-max --buffered --insecure --accept-clock --config --kernel" ;;
+    serve) flags="--data --listen --shards --cores --segment-bytes --pool-segments --memory --day-offset --retain-days --retain-bytes --connections-max --buffered --insecure --accept-clock --config --kernel" ;;
     append) flags="--server --stream --type --file --batch-records --batch-bytes --in-flight --linger --retry --delimiter --quiet" ;;
     read) flags="--server --data --stream --from --until --type --count --follow --format --delimiter" ;;
     stat) flags="--server --data --json" ;;

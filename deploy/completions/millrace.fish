@@ -17,7 +17,7 @@ complete -c millrace -n "__fish_seen_subcommand_from read" -l count -x
 complete -c millrace -n "__fish_seen_subcommand_from read" -l follow
 complete -c millrace -n "__fish_seen_subcommand_from read" -l format -x -a "raw json"
 complete -c millrace -n "__fish_seen_subcommand_from stat verify doctor" -l json
-for flag in listen shards cores segment-bytes memory day-offset retain-days retain-bytes
+for flag in listen shards cores segment-bytes pool-segments memory day-offset retain-days retain-bytes
   complete -c millrace -n "__fish_seen_subcommand_from serve" -l $flag -x
 end
 complete -c millrace -n "__fish_seen_subcommand_from serve" -l config -r -F
