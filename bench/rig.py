@@ -99,6 +99,22 @@ class Device:
         return {"written": fields[6] * 512, "writes": fields[4], "flushes": fields[15] if len(fields) > 15 else 0}
 
 
+    def settle(self, seconds=60):
+        """Until the device has nothing to do: files that were removed are discarded behind the back of whoever comes next."""
+        os.sync()
+        still, before = 0, None
+        end = time.monotonic() + seconds
+        while still < 4 and time.monotonic() < end:
+            try:
+                fields = [int(word) for word in self.path.read_text().split()]
+            except OSError:
+                return
+            quiet = fields[8] == 0 and before is not None and fields[11:15] == before
+            still = still + 1 if quiet else 0
+            before = fields[11:15]
+            time.sleep(0.25)
+
+
 def difference(after, before):
     return {key: after[key] - before[key] for key in after} if after and before else None
 
@@ -204,6 +220,7 @@ class Server:
         if self.process.poll() is None:
             self.end()
         shutil.rmtree(self.data, ignore_errors=True)
+        Device(self.folder).settle()
 
 
 class Load:
