@@ -238,6 +238,7 @@ def main():
     for name in options.scenarios:
         if name not in SCENARIOS:
             parser.error(f"there is no scenario {name}")
+    rig.end_cleanly()
     results = rig.Results(options.results)
     good = True
     with tempfile.TemporaryDirectory(prefix="measure-", dir=options.scratch) as scratch:
