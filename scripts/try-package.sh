@@ -8,6 +8,7 @@ set -euo pipefail
 deb=$(readlink -f "$1")
 root=$(mktemp -d -p "${TMPDIR:-/var/tmp}" millrace-root.XXXXXX)
 server=
+chmod 755 "$root"  # mktemp gives it to root alone, and the server runs as somebody else
 finish() {
   [ -z "$server" ] || kill -9 "$server" 2>/dev/null || true
   umount "$root/proc" 2>/dev/null || true
@@ -26,10 +27,11 @@ else
     /etc/apt/sources.list.d/*.sources 2>/dev/null | grep debian | grep -v security | head -n 1 || true)
   debootstrap --variant=minbase bookworm "$root" "${source:-http://deb.debian.org/debian}" >/dev/null
 fi
+rm -f "$root/etc/apt/sources.list"  # this machine's sources, whatever debootstrap wrote
 cp -a /etc/apt/. "$root/etc/apt/"
 mount -t proc proc "$root/proc"
 inside() { chroot "$root" env DEBIAN_FRONTEND=noninteractive "$@"; }
-inside apt-get update -qq >/dev/null
+inside apt-get update -qq >/dev/null 2>&1
 cp "$deb" "$root/tmp/millrace.deb"
 step "installing"
 apt_quiet="-y -qq -o Dpkg::Use-Pty=0"
