@@ -72,6 +72,20 @@ WriteSpeed speed_of(std::vector<double> micros) {
   return {1e6 * static_cast<double>(micros.size()) / total, at(0.5), at(0.99)};
 }
 
+// Newer than Debian 12's headers: STATX_DIOALIGN (Linux 6.1) and where it puts stx_dio_offset_align.
+constexpr unsigned statx_direct_alignment = 0x2000;
+constexpr std::size_t offset_alignment_at = 0x9c;
+
+unsigned direct_alignment(int descriptor) {
+  struct statx found{};
+  static_assert(sizeof(found) >= offset_alignment_at + sizeof(std::uint32_t));
+  if (::statx(descriptor, "", AT_EMPTY_PATH, statx_direct_alignment, &found) != 0) return 0;
+  if ((found.stx_mask & statx_direct_alignment) == 0) return 0;
+  std::uint32_t alignment = 0;
+  std::memcpy(&alignment, reinterpret_cast<const char*>(&found) + offset_alignment_at, sizeof(alignment));
+  return alignment;
+}
+
 /// The one file the examination writes, removed at its end.
 class TrialFile {
  public:
@@ -91,12 +105,21 @@ class TrialFile {
   TrialFile& operator=(const TrialFile&) = delete;
 
   bool made() const { return descriptor_ >= 0; }
-  /// Turns direct I/O on and shows with one write that it works.
+  /// Opens it for direct I/O, as the server does, and shows with one write of `block_bytes` that it works; what follows goes
+  /// that way then.
   bool direct() {
-    int flags = ::fcntl(descriptor_, F_GETFL);
-    if (::fcntl(descriptor_, F_SETFL, flags | O_DIRECT) != 0) return false;
-    return ::pwrite(descriptor_, buffer_.get(), block_bytes, 0) == static_cast<ssize_t>(block_bytes);
+    int opened = ::open(path_.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
+    if (opened < 0) return false;
+    if (::pwrite(opened, buffer_.get(), block_bytes, 0) != static_cast<ssize_t>(block_bytes)) {
+      ::close(opened);
+      return false;
+    }
+    ::close(descriptor_);
+    descriptor_ = opened;
+    return true;
   }
+  /// Alignment that direct I/O needs, as the system says; 0 = it does not say.
+  unsigned direct_alignment() const { return millrace::direct_alignment(descriptor_); }
   bool allocate() { return ::ftruncate(descriptor_, 0) == 0 && ::fallocate(descriptor_, 0, 0, trial_bytes) == 0; }
   /// MB/s of writing it full with 1 MiB writes and a sync at the end; 0 when the disk is full.
   double fill() {
@@ -189,6 +212,7 @@ DiskMeasured measure_disk(const std::string& directory, const DoctorProgress& pr
     return disk;
   }
   disk.direct = file.direct();
+  if (disk.direct) disk.direct_alignment = file.direct_alignment();
   measure_writes(file, disk, progress);
   disk.interrupt_core = interrupt_core();
   return disk;

@@ -206,8 +206,10 @@ void judge_disk(const DiskMeasured& disk, DoctorRows& rows) {
                     "give this user a directory it can write to"});
     return;
   }
+  std::string alignment =
+      disk.direct_alignment != 0 ? fmt::format("; the system asks for {} bytes", disk.direct_alignment) : "";
   rows.push_back({"direct I/O", disk.direct ? Finding::ok : Finding::costs,
-                  disk.direct ? "works at 4 KiB" : "the filesystem has none",
+                  disk.direct ? "works at 4 KiB" + alignment : "the filesystem has none",
                   disk.direct ? ""
                               : "the server needs --buffered here: every commit is copied through the page cache and "
                                 "synced; use ext4 or XFS"});

@@ -36,6 +36,7 @@ struct DiskMeasured {
   bool file_made = false;
   std::string file_refusal;
   bool direct = false;
+  unsigned direct_alignment = 0;  // bytes; 0 = the system does not say
   bool allocates = false;
   WriteSpeed plain, durable;      // into zeroed space
   WriteSpeed allocated;           // durable, into space that was only allocated

@@ -137,7 +137,10 @@ int VerifyVerb::run() {
   auto report = run_verify(data_, buffered_, findings);
   findings.end();
   if (!report) {
-    std::fprintf(stderr, "millrace verify: %s: %s\n", data_.c_str(), std::string(error_text(report.error())).c_str());
+    const bool no_direct = !buffered_ && report.error() == Error::invalid_argument;
+    const std::string why =
+        no_direct ? "this filesystem has no direct I/O; use --buffered" : std::string(error_text(report.error()));
+    std::fprintf(stderr, "millrace verify: %s: %s\n", data_.c_str(), why.c_str());
     return exit_failed;
   }
   print(*report, findings);

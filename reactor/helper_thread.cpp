@@ -58,7 +58,8 @@ void HelperThread::push(Operation& operation) {
   }
   std::uint32_t count = queued_count_.load(std::memory_order_relaxed);
   queue_[count % queue_max] = &operation;
-  queued_count_.store(count + 1, std::memory_order_release);
+  // Sequentially consistent: notify_one() looks whether somebody waits, and must not look before the count is visible.
+  queued_count_.store(count + 1, std::memory_order_seq_cst);
   queued_count_.notify_one();
 }
 

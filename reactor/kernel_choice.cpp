@@ -19,7 +19,7 @@ Result<std::unique_ptr<Kernel>> make_kernel(KernelChoice choice, std::string& wh
     if (choice == KernelChoice::uring) return fail(made.error());
   }
   PosixOptions options;
-  options.without_uring = choice == KernelChoice::posix ? "not wanted (--kernel posix)"
+  options.without_uring = choice == KernelChoice::posix ? "io_uring: not wanted (--kernel posix)"
                                                         : why +
                                                               "; until then each disk operation costs "
                                                               "two hand-overs between threads";

@@ -31,7 +31,7 @@ PosixKernel::PosixKernel(const PosixOptions& options) : wake_descriptor_(::event
   for (std::size_t i = 0; i < options.threads; ++i) files_.emplace_back(wake, this, run_file_operation);
   features_.name = "posix";
   features_.used = {"epoll", "RWF_DSYNC", "file threads: " + std::to_string(options.threads)};
-  if (!options.without_uring.empty()) features_.missing.push_back("io_uring: " + options.without_uring);
+  if (!options.without_uring.empty()) features_.missing.push_back(options.without_uring);
 }
 
 PosixKernel::~PosixKernel() {

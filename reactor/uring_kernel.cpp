@@ -252,6 +252,7 @@ Result<> UringKernel::provide_buffers(std::size_t count, std::size_t bytes_each)
   auto opened = buffers_->open(count, bytes_each, shared_buffers_);
   if (opened || !shared_buffers_ || !buffers_->is_open()) return opened;  // only a refused ring has a way around
   shared_buffers_ = false;
+  std::erase(features_.used, "PBUF_RING");
   features_.missing.emplace_back("PBUF_RING: refused; sockets are polled and read into buffers picked here");
   buffers_ = std::make_unique<ProvidedBuffers>(*ring_);
   return buffers_->open(count, bytes_each, shared_buffers_);

@@ -19,6 +19,9 @@ constexpr unsigned setup_no_sq_array = 1U << 16;
 constexpr unsigned feature_no_iowait = 1U << 17;
 constexpr unsigned enter_no_iowait = 1U << 7;
 
+// Locked memory may be scarce: queues shrink to a quarter at a time, down to this.
+constexpr unsigned submission_entries_min = 64;
+
 struct Attempt {
   unsigned flags;
   const char* used;
@@ -67,20 +70,36 @@ int UringRing::set_up(const UringOptions& options, unsigned flags) {
   return 0;
 }
 
-int UringRing::open(const UringOptions& options, std::vector<std::string>& used, std::vector<std::string>& missing) {
-  MR_ASSERT(!open_);
+int UringRing::open_best(const UringOptions& options, std::string& used, std::vector<std::string>& missing) {
   int failed = -EINVAL;
+  missing.clear();
   for (const Attempt& attempt : attempts) {
     if (attempt.missing != nullptr) missing.emplace_back(attempt.missing);
     if (!wanted(options, attempt.flags)) continue;
     failed = set_up(options, attempt.flags);
-    if (failed == 0) {
-      used.emplace_back(attempt.used);
-      break;
-    }
-    if (failed != -EINVAL) return failed;  // no flag is to blame: EPERM, ENOSYS, ENOMEM
+    if (failed == 0) used = attempt.used;
+    if (failed != -EINVAL) break;  // 0, or no flag is to blame: EPERM, ENOSYS, ENOMEM
+  }
+  return failed;
+}
+
+int UringRing::open(const UringOptions& options, std::vector<std::string>& used, std::vector<std::string>& missing) {
+  MR_ASSERT(!open_);
+  UringOptions fitting = options;
+  std::string flags;
+  std::vector<std::string> stripped;
+  int failed = open_best(fitting, flags, stripped);
+  while (failed == -ENOMEM && fitting.submission_entries > submission_entries_min) {
+    fitting.submission_entries /= 4;
+    fitting.completion_entries /= 4;
+    failed = open_best(fitting, flags, stripped);
   }
   if (failed != 0) return failed;
+  used.push_back(flags);
+  missing.insert(missing.end(), stripped.begin(), stripped.end());
+  if (fitting.submission_entries != options.submission_entries)
+    missing.push_back("queues of " + std::to_string(options.submission_entries) + " entries: " +
+                      std::to_string(fitting.submission_entries) + " fit the limit on locked memory (see ulimit -l)");
   // Without these, completions could get lost and waiting could not be bounded; every kernel since 5.11 has them.
   constexpr unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_FAST_POLL | IORING_FEAT_EXT_ARG;
   if ((ring_.features & needed) != needed) return -ENOSYS;

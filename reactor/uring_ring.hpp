@@ -21,7 +21,8 @@ class UringRing {
   UringRing& operator=(const UringRing&) = delete;
   ~UringRing();
 
-  /// 0 or -errno. Flags are stripped one by one until the kernel accepts; `used` and `missing` tell which.
+  /// 0 or -errno. Flags are stripped one by one until the kernel accepts, and the queues shrink to what the limit on
+  /// locked memory allows; `used` and `missing` tell.
   int open(const UringOptions& options, std::vector<std::string>& used, std::vector<std::string>& missing);
 
   /// The next submission entry, cleared; nullptr when the queue is full (enter() makes room).
@@ -50,6 +51,7 @@ class UringRing {
   int descriptor() const { return ring_.ring_fd; }
 
  private:
+  int open_best(const UringOptions& options, std::string& used, std::vector<std::string>& missing);
   int set_up(const UringOptions& options, unsigned flags);
   int call(unsigned to_submit, bool wait, Nanos timeout, bool parked);
 

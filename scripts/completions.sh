@@ -14,8 +14,8 @@ for verb in $verbs; do
   for file in deploy/completions/*; do grep -qw -- "$verb" "$file" || lacks "$file" "$verb"; done
   case $verb in help | version) ;; *) grep -q "^\.B $verb$" deploy/man/millrace.1 || lacks deploy/man/millrace.1 "$verb" ;; esac
   for flag in $("$binary" "$verb" --help | grep -oE '^ +(-[a-z], ?)?--[a-z-]+' | grep -oE -- '--[a-z-]+' | grep -vx -- --help); do
-    grep -q -- "$flag[^a-z-]" deploy/completions/millrace.bash || lacks deploy/completions/millrace.bash "$verb $flag"
-    grep -q -- "'$flag\[" deploy/completions/_millrace || lacks deploy/completions/_millrace "$verb $flag"
+    grep -E -- "^ +$verb\) flags=" deploy/completions/millrace.bash | grep -q -- "$flag[^a-z-]" || lacks deploy/completions/millrace.bash "$verb $flag"
+    sed -nE "/^ +([a-z]+\|)*$verb(\|[a-z]+)*\) /,/;;/p" deploy/completions/_millrace | grep -q -- "'$flag\[" || lacks deploy/completions/_millrace "$verb $flag"
     grep -qE -- "(-l |for flag in .*)${flag#--}( |$)" deploy/completions/millrace.fish || lacks deploy/completions/millrace.fish "$verb $flag"
   done
 done

@@ -88,8 +88,12 @@ def files_24000():
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 24000
 
 
+def pressure():
+    return os.access("/proc/pressure/io", os.R_OK)
+
+
 PROBES = {probe.__name__: probe for probe in (root, io_uring, loop_mount, mkfs_xfs, mkfs_btrfs, fresh_root, direct_io, disk_30_gb, cores_2, tracefs,
-                                              files_24000)}
+                                              files_24000, pressure)}
 _seen = {}
 
 

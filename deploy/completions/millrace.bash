@@ -17,9 +17,9 @@ _millrace() {
   case $verb in
     serve) flags="--data --listen --shards --cores --segment-bytes --pool-segments --memory --day-offset --retain-days --retain-bytes --connections-max --buffered --insecure --accept-clock --config --kernel" ;;
     append) flags="--server --stream --type --file --batch-records --batch-bytes --in-flight --linger --retry --delimiter --quiet" ;;
-    read) flags="--server --data --stream --from --until --type --count --follow --format --delimiter" ;;
-    stat) flags="--server --data --json" ;;
-    verify) flags="--data --json" ;;
+    read) flags="--server --data --stream --from --until --type --count --follow --format --delimiter --buffered --retry" ;;
+    stat) flags="--server --data --json --buffered --retry" ;;
+    verify) flags="--data --json --buffered" ;;
     doctor) flags="--data --json" ;;
   esac
   COMPREPLY=($(compgen -W "$flags --help" -- "$cur"))

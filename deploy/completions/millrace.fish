@@ -8,7 +8,7 @@ complete -c millrace -n "__fish_seen_subcommand_from append read" -l stream -x -
 complete -c millrace -n "__fish_seen_subcommand_from append read" -l type -x -d "record type"
 complete -c millrace -n "__fish_seen_subcommand_from append read" -l delimiter -x -a "newline len32"
 complete -c millrace -n "__fish_seen_subcommand_from append" -l file -r -F
-for flag in batch-records batch-bytes in-flight linger retry
+for flag in batch-records batch-bytes in-flight linger
   complete -c millrace -n "__fish_seen_subcommand_from append" -l $flag -x
 end
 complete -c millrace -n "__fish_seen_subcommand_from read" -l from -x -a "earliest latest offset: time: day:"
@@ -22,7 +22,8 @@ for flag in listen shards cores segment-bytes pool-segments memory day-offset re
 end
 complete -c millrace -n "__fish_seen_subcommand_from serve" -l config -r -F
 complete -c millrace -n "__fish_seen_subcommand_from serve" -l kernel -x -a "auto uring posix"
-complete -c millrace -n "__fish_seen_subcommand_from serve" -l buffered
+complete -c millrace -n "__fish_seen_subcommand_from serve read stat verify" -l buffered
+complete -c millrace -n "__fish_seen_subcommand_from append read stat" -l retry -x
 complete -c millrace -n "__fish_seen_subcommand_from serve" -l insecure
 complete -c millrace -n "__fish_seen_subcommand_from serve" -l connections-max -x
 complete -c millrace -n "__fish_seen_subcommand_from serve" -l accept-clock

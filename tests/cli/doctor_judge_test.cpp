@@ -144,6 +144,8 @@ TEST(Doctor, space_and_direct_io) {
   EXPECT_EQ(disk_row(disk, "free space").finding, Finding::broken);
   disk.free_inodes.reset();
   EXPECT_EQ(disk_row(disk, "free space").finding, Finding::ok);
+  disk.direct_alignment = 512;
+  EXPECT_NE(disk_row(disk, "direct I/O").found.find("512 bytes"), std::string::npos);
   disk.direct = false;
   EXPECT_TRUE(says(disk_row(disk, "direct I/O"), "--buffered"));
   disk.allocates = false;

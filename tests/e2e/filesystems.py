@@ -22,8 +22,8 @@ def mount(case, kind, maker):
         raise Skip("loop_mount", "not root")
     mounted = case.path("mounted")
     os.mkdir(mounted)
-    if kind == "tmpfs":
-        system("mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", mounted)
+    if kind in ("tmpfs", "ramfs"):
+        system("mount", "-t", kind, *(["-o", "size=400m"] if kind == "tmpfs" else []), kind, mounted)
     elif kind == "overlay":
         for name in ("lower", "upper", "work"):
             os.mkdir(case.path(name))
@@ -63,7 +63,8 @@ def keep(case, data, *flags):
     expect(again is not None, f"no second start: {said}")
     expect(again.read("kept").stdout == sent, "what was read is not what was sent")
     again.stop()
-    expect(run("verify", "--data", data, check=False).returncode == 0, "verify found damage")
+    verified = run("verify", "--data", data, *(flag for flag in flags if flag == "--buffered"), check=False)
+    expect(verified.returncode == 0, f"verify: exit {verified.returncode}: {verified.stdout} {verified.stderr}")
     return "works"
 
 
@@ -90,6 +91,7 @@ CASES = [
     tried("btrfs", "mkfs.btrfs", "-q"),
     tried("overlay"),
     tried("tmpfs"),
+    tried("ramfs"),
 ]
 
 if __name__ == "__main__":

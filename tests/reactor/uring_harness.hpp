@@ -44,7 +44,7 @@ inline std::vector<UringMode> all_modes() {
   add("tiny_queues", [](UringOptions& o) { o.submission_entries = 4, o.completion_entries = 8; });
   add("nothing", [](UringOptions& o) {
     o.no_sq_array = o.defer_taskrun = o.multishot = o.provided_ring = false;
-    o.registered_memory = o.registered_files = o.message_wake = false;
+    o.registered_memory = o.registered_files = o.message_wake = o.no_iowait = false;
   });
   modes.push_back({"posix", modes.back().options, true});
   return modes;
