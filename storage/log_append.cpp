@@ -252,13 +252,4 @@ Result<StreamInfo> LogCore::find_stream(StreamId id) const {
   return StreamInfo{stream.id, stream.name, stream.next_offset, stream.first_kept, stream.next_id, stream.day};
 }
 
-void LogCore::visit_streams(const std::function<void(const StreamInfo&)>& visit) const {
-  const Catalogue& streams = tables_->streams();
-  for (std::uint32_t number = 0; number < streams.size(); ++number) {
-    const Stream& stream = streams.at(number);
-    if (!stream.created) continue;
-    visit({stream.id, stream.name, stream.next_offset, stream.first_kept, stream.next_id, stream.day});
-  }
-}
-
 }  // namespace millrace

@@ -58,7 +58,8 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   void remove_listener(LogListener& listener);
   Result<StreamInfo> find_stream(StreamId id) const;
   std::size_t stream_count() const { return tables_->streams().created(); }
-  void visit_streams(const std::function<void(const StreamInfo&)>& visit) const;
+  std::size_t visit_streams(std::size_t from, std::size_t most,
+                            const std::function<void(const StreamInfo&)>& visit) const;
   const std::vector<DamagedRange>& damaged() const { return damaged_; }
   const LogOptions& options() const { return options_; }
   ReadView& view() { return *view_; }
