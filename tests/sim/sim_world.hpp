@@ -61,6 +61,7 @@ class SimNode {
   // Power cuts and kills this node has had.
   std::uint64_t power_cuts = 0;
   std::uint64_t kills = 0;
+  std::vector<Nanos> ends;  // when a process here ended, whatever ended it
 };
 
 enum class EndReason : std::uint8_t { running, finished, killed, power_cut };
@@ -93,7 +94,11 @@ class SimWorld {
   void power_cut(SimNode& node, CutProfile profile);
   /// SIGSTOP: the process does not run; the world goes on.
   void pause(SimProcess& process, Nanos duration);
-  /// Ends a pause.
+  /// One shard's thread is not scheduled; the others run on.
+  void stall(SimProcess& process, std::size_t shard, Nanos duration);
+  /// The whole machine sleeps: as a pause, and its monotonic clock does not count it, while the wall clock does.
+  void suspend(SimProcess& process, Nanos duration);
+  /// Ends all of these.
   void resume(SimProcess& process);
   void jump_wall(SimNode& node, Nanos by);
 
@@ -194,6 +199,7 @@ class SimProcess {
   std::int32_t add_descriptor(OpenFile file);
   OpenFile* descriptor(std::int32_t descriptor);
   void remove_descriptor(std::int32_t descriptor);
+  std::size_t shards() const { return shards_.size(); }
   std::size_t open_descriptors() const { return files_.size(); }
   std::size_t descriptors_max = 100'000;
 
@@ -201,6 +207,7 @@ class SimProcess {
   friend class SimWorld;
   struct Shard {
     Nanos next_turn = wait_forever;
+    Nanos stalled_until = 0;
     std::uint64_t generation = 0;
     std::uint64_t idle_turns = 0;
     std::uint64_t completions_seen = 0;
@@ -211,6 +218,7 @@ class SimProcess {
   const std::uint64_t number_;
   EndReason reason_ = EndReason::running;
   Nanos paused_until_ = 0;
+  Nanos suspended_at_ = -1;
   std::vector<std::unique_ptr<SimKernel>> kernels_;
   std::vector<Shard> shards_;
   std::map<std::int32_t, OpenFile> files_;

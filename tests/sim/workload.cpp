@@ -36,6 +36,9 @@ WorkloadPlan WorkloadPlan::draw(Random& random) {
   bool midnight = random.below(3) == 0;
   Nanos before = static_cast<Nanos>(random.below(static_cast<std::uint64_t>(plan.length)));
   if (midnight) plan.wall_offset = to_midnight - before;
+  plan.midnights = midnight && random.below(2) == 0;
+  // Mostly the least a shard can do with: less to set up, and followers that fall behind read from the disk.
+  plan.memory_bytes = random.below(8) == 0 ? 256 * MiB : plan.shards * 64 * MiB;
   return plan;
 }
 
@@ -56,7 +59,7 @@ std::string WorkloadPlan::describe() const {
          item("batch_bytes", batch_bytes) + item("batch_records", batch_records) +
          item("record_bytes", record_bytes_max) + item("in_flight", in_flight) + item("linger_us", linger / 1000) +
          item("pace_us", pace / 1000) + item("burst", burst) + item("retain_bytes", retain_bytes) +
-         item("midnight", wall_offset != 0 ? 1 : 0);
+         item("midnight", wall_offset == 0 ? 0 : midnights ? 2 : 1) + item("memory", memory_bytes);
 }
 
 }  // namespace millrace::sim
