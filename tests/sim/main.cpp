@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 #include <charconv>
-#include <climits>
 #include <chrono>
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>

@@ -28,9 +28,8 @@ FaultPlan draw_plan(Random& random, SwarmMode mode) {
   if (mode == SwarmMode::errors || mode == SwarmMode::damage) return drawn;
   FaultPlan plan;
   if (mode == SwarmMode::quiet) return plan;
-  for (FaultClass fault :
-       {FaultClass::reordered, FaultClass::small_pieces, FaultClass::network_delay, FaultClass::pause,
-        FaultClass::stall, FaultClass::suspend})
+  for (FaultClass fault : {FaultClass::reordered, FaultClass::small_pieces, FaultClass::network_delay,
+                           FaultClass::pause, FaultClass::stall, FaultClass::suspend})
     plan[fault] = drawn[fault];
   plan[FaultClass::kill] = 100'000 + static_cast<std::uint32_t>(random.below(400'000));
   plan[FaultClass::power_cut] = 100'000 + static_cast<std::uint32_t>(random.below(400'000));

@@ -59,7 +59,10 @@ std::string WorkloadPlan::describe() const {
          item("batch_bytes", batch_bytes) + item("batch_records", batch_records) +
          item("record_bytes", record_bytes_max) + item("in_flight", in_flight) + item("linger_us", linger / 1000) +
          item("pace_us", pace / 1000) + item("burst", burst) + item("retain_bytes", retain_bytes) +
-         item("midnight", wall_offset == 0 ? 0 : midnights ? 2 : 1) + item("memory", memory_bytes);
+         item("midnight", wall_offset == 0 ? 0
+                          : midnights      ? 2
+                                           : 1) +
+         item("memory", memory_bytes);
 }
 
 }  // namespace millrace::sim

@@ -34,7 +34,7 @@ struct WorkloadPlan {
   std::uint64_t memory_bytes = 256 * MiB;  // of the server
   std::uint32_t retain_days = 0;
   std::uint64_t retain_bytes = 0;
-  Nanos wall_offset = 0;  // of the server's clock at the start: shortly before midnight, for a day's end
+  Nanos wall_offset = 0;   // of the server's clock at the start: shortly before midnight, for a day's end
   bool midnights = false;  // and again after most restarts
   Nanos length = 20'000'000'000;
 

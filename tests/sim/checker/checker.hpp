@@ -61,9 +61,9 @@ struct History {
       false;  // bit rot, lost, misdirected writes or lying flushes: acknowledged bytes may be gone, but then reported
   /// Ascending times at which the server's log may have been cut: its processes ended, or a write of it failed.
   std::vector<std::int64_t> disturbances;
-  bool retention_ran = false;   // the oldest records may be gone
+  bool retention_ran = false;     // the oldest records may be gone
   std::uint64_t last_reader = 0;  // cursors from this number on read every stream after the last fault; 0 = none
-  bool reads_complete = false;  // the last reader read every stream from earliest to its end after the last fault
+  bool reads_complete = false;    // the last reader read every stream from earliest to its end after the last fault
 };
 
 struct Report {
