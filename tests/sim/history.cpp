@@ -65,6 +65,7 @@ void HistoryRecorder::note_answer(std::uint64_t connection, Tap& tap, const Fram
     auto request = tap.requests.find(entry.request_id);
     if (request == tap.requests.end()) continue;
     entry.error == 0 ? ++acknowledged_ : ++refused_;
+    if (entry.error == 0 && on_acknowledged) on_acknowledged();
     history_.answers.push_back({request->second, connection, entry.error, entry.first_offset, entry.lsn,
                                 (entry.flags & wire::ack_flag_repeat) != 0, tap.shard, damage, now ? now() : 0});
   }

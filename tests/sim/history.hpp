@@ -28,6 +28,8 @@ class HistoryRecorder {
 
   /// The world's clock, for the times of the history.
   std::function<std::int64_t()> now;
+  /// Called when a client has been told that its batch is durable.
+  std::function<void()> on_acknowledged;
 
   std::uint64_t reader() { return ++last_reader_; }
   void read(std::uint64_t reader, StreamId stream, const BatchHeader& header, std::uint32_t index, Bytes payload);

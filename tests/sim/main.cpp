@@ -6,6 +6,7 @@
 //   --without CLASS                          switches a class of faults off
 //   --suppress A-B                           fault numbers that do not strike: how a failing seed is shrunk
 //   --replays N                              per mille of the seeds that run twice and must give one trace (default 10)
+//   --wide                                   disks of uneven tempo, crashes right after acknowledgements, more midnights
 //   --mutant NAME                            with this deliberate bug (millrace-sim-mutants only)
 //
 // Exit: 0 all passed, 1 a wrong answer, 2 usage, 3 a crash, 4 stuck (no progress). The worst of a range wins, a crash first.
@@ -109,8 +110,8 @@ bool parse_arguments(int count, char** arguments, Settings& settings) {
   bool any = false;
   for (int i = 1; i < count; ++i) {
     std::string_view name = arguments[i];
-    if (name == "--quiet") {
-      quiet = true;
+    if (name == "--quiet" || name == "--wide") {
+      (name == "--quiet" ? quiet : settings.options.wide) = true;
       continue;
     }
     if (i + 1 >= count || !parse_option(settings, name, arguments[i + 1])) return false;
@@ -152,6 +153,7 @@ void print_summary(const Totals& totals, double wall) {
   print_counts(totals.counts, "verdict.", "recovery verdicts");
   print_counts(totals.counts, "errno.", "opcode.errno");
   print_counts(totals.counts, "mode.", "modes");
+  print_counts(totals.counts, "pure_crash.", "crashes alone");
   double hours = static_cast<double>(totals.simulated) / 3.6e12;
   std::printf("%.2f simulated hours in %.1f s: %.0f simulated seconds a second\n", hours, wall, hours * 3600 / wall);
   std::uint64_t failed = totals.wrong + totals.stuck + totals.crashed + totals.diverged;
@@ -333,7 +335,7 @@ int main(int count, char** arguments) {
     std::fprintf(
         stderr,
         "usage: millrace-sim (--seeds A..B [--jobs N] | --seed N [--quiet]) [--mode quiet|crash|errors|damage]\n"
-        "                    [--without CLASS]… [--suppress A-B]… [--replays PER_MILLE]\n");
+        "                    [--wide] [--without CLASS]… [--suppress A-B]… [--replays PER_MILLE]\n");
     return 2;
   }
   return settings.single ? millrace::sim::run_single(settings) : millrace::sim::run_range(settings);

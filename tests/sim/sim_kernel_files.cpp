@@ -33,17 +33,19 @@ constexpr std::uint64_t device_bytes_per_us = 1'500;
 Nanos SimKernel::disk_latency(const Operation& operation) {
   std::uint64_t least = 3'000;
   std::uint64_t spread = 20'000;
+  std::uint64_t times = node_.tempo.other;
   switch (operation.code) {
-    case OperationCode::read: least = 40'000, spread = 60'000; break;
+    case OperationCode::read: least = 40'000, spread = 60'000, times = node_.tempo.read; break;
     case OperationCode::write:
       least = operation.durable ? 60'000 : 20'000, spread = operation.durable ? 120'000 : 40'000;
+      times = operation.durable ? node_.tempo.durable_write : node_.tempo.write;
       break;
-    case OperationCode::sync: least = 80'000, spread = 300'000; break;
+    case OperationCode::sync: least = 80'000, spread = 300'000, times = node_.tempo.sync; break;
     case OperationCode::write_zeroes: least = 100'000, spread = 100'000; break;
     default: break;
   }
   Nanos latency =
-      static_cast<Nanos>(least + disk_random_.below(spread) + operation.length / device_bytes_per_us * 1'000);
+      static_cast<Nanos>((least + disk_random_.below(spread)) * times + operation.length / device_bytes_per_us * 1'000);
   if (world_.strike(FaultClass::reordered, node_))
     latency += static_cast<Nanos>(world_.faults().detail(FaultClass::reordered).below(5'000'000));
   if (world_.strike(FaultClass::slow_disk, node_))
@@ -83,7 +85,11 @@ void SimKernel::take_sample(Flights::iterator at) {
   flight.sampled = true;
 }
 
-void SimKernel::complete_file(Flights::iterator at) { finish(at, do_file(at->second)); }
+void SimKernel::complete_file(Flights::iterator at) {
+  int failed = 0;
+  if (world_.before_file_operation) failed = world_.before_file_operation(node_, *at->second.operation);
+  finish(at, failed != 0 ? -failed : do_file(at->second));
+}
 
 /// Faults that keep an operation from happening at all.
 bool SimKernel::mistreated(const Operation& operation, std::int32_t& result) {

@@ -15,6 +15,15 @@ constexpr std::uint64_t turn_cost_min = 300;
 constexpr std::uint64_t turn_cost_spread = 2'700;
 }  // namespace
 
+DiskTempo DiskTempo::draw(Random& random) {
+  auto factor = [&] {
+    std::uint32_t slower = std::uint32_t{1} << random.below(7);
+    return random.below(2) == 0 ? slower : 1;
+  };
+  DiskTempo tempo{factor(), factor(), factor(), factor(), factor()};
+  return random.below(2) == 0 ? tempo : DiskTempo{};
+}
+
 SimWorld::SimWorld(std::uint64_t seed, const FaultPlan& plan)
     : seed_(seed),
       faults_(split_seed(seed, "faults"), plan),

@@ -40,6 +40,17 @@ class SimProgram {
 };
 using ProgramFactory = std::function<std::unique_ptr<SimProgram>(std::span<Kernel* const> kernels)>;
 
+/// How many times longer than usual a disk takes for each kind of operation: devices differ, and so does what overlaps.
+struct DiskTempo {
+  std::uint32_t durable_write = 1;
+  std::uint32_t write = 1;
+  std::uint32_t read = 1;
+  std::uint32_t sync = 1;
+  std::uint32_t other = 1;
+
+  static DiskTempo draw(Random& random);
+};
+
 /// One machine: a disk, a wall clock, an address.
 class SimNode {
  public:
@@ -52,7 +63,8 @@ class SimNode {
   SimDisk disk;
   bool powered = true;
   bool faulty_disk = true;  // disk faults strike here
-  Nanos boot_at = 0;        // the monotonic clock counts from here
+  DiskTempo tempo;
+  Nanos boot_at = 0;  // the monotonic clock counts from here
   // Wall clock = true time + offset + drift since drift_since, or frozen.
   Nanos wall_offset = 0;
   std::int64_t drift_ppm = 0;
@@ -135,6 +147,10 @@ class SimWorld {
   std::map<std::pair<OperationCode, int>, std::uint64_t> outcomes;
   std::uint64_t operations = 0;
   std::uint64_t turns = 0;
+
+  /// Asked before every file operation takes effect: 0 lets it happen, an errno fails it instead. For tests that fail, or
+  /// end the world at, the nth one.
+  std::function<int(SimNode& node, const Operation& operation)> before_file_operation;
 
   // For the kernels.
   /// Runs one turn of the shard at `when` or earlier.

@@ -23,7 +23,7 @@ SwarmMode draw_mode(Random& random) {
   return draw <= 15 ? SwarmMode::errors : SwarmMode::damage;
 }
 
-FaultPlan draw_plan(Random& random, SwarmMode mode) {
+FaultPlan draw_plan(Random& random, SwarmMode mode, bool wide) {
   FaultPlan drawn = FaultPlan::draw(random, mode == SwarmMode::damage);
   if (mode == SwarmMode::errors || mode == SwarmMode::damage) return drawn;
   FaultPlan plan;
@@ -31,6 +31,7 @@ FaultPlan draw_plan(Random& random, SwarmMode mode) {
   for (FaultClass fault : {FaultClass::reordered, FaultClass::small_pieces, FaultClass::network_delay,
                            FaultClass::pause, FaultClass::stall, FaultClass::suspend})
     plan[fault] = drawn[fault];
+  if (wide && plan[FaultClass::reordered] == 0 && random.below(2) == 0) plan[FaultClass::reordered] = 300'000;
   plan[FaultClass::kill] = 100'000 + static_cast<std::uint32_t>(random.below(400'000));
   plan[FaultClass::power_cut] = 100'000 + static_cast<std::uint32_t>(random.below(400'000));
   return plan;
@@ -51,17 +52,19 @@ class SeedRun {
   SeedRun(std::uint64_t seed, const SwarmOptions& options, const ServerFactory& factory)
       : factory_(factory), random_(split_seed(seed, "swarm")), world_(seed, {}), chaos_(world_) {
     result_.seed = seed;
+    wide_ = options.wide;
     SwarmMode drawn = draw_mode(random_);
     result_.mode = options.mode.value_or(drawn);
     Random plan_random(split_seed(seed, "workload"));
-    plan_ = WorkloadPlan::draw(plan_random);
+    plan_ = WorkloadPlan::draw(plan_random, wide_);
     plan_.shards = options.shards.value_or(plan_.shards);
     check_directory_ = options.check_directory;
     Random fault_random(split_seed(seed, "fault plan"));
-    FaultPlan faults = draw_plan(fault_random, result_.mode);
+    FaultPlan faults = draw_plan(fault_random, result_.mode, wide_);
     for (FaultClass fault : options.without) faults[fault] = 0;
     last_power_cut_ = std::ranges::count(options.without, FaultClass::power_cut) == 0;
     recorder_.now = [this] { return world_.now(); };
+    recorder_.on_acknowledged = [this] { acknowledged(); };
     world_.faults().set_plan(faults);
     for (const auto& [first, last] : options.suppressed) world_.faults().suppress(first, last);
     result_.workload = plan_.describe();
@@ -91,6 +94,7 @@ class SeedRun {
   ServerProgram& server() { return static_cast<ServerProgram&>(server_target_->process->program()); }
   SimProcess& start_server();
   void come_to_midnight();
+  void acknowledged();
   bool excused_by_damage(const std::string& violation) const;
   void note_disturbances(checker::History& history);
 
@@ -109,6 +113,8 @@ class SeedRun {
   std::vector<ChaosTarget*> client_targets_;
   ServerNotes notes_;
   bool check_directory_ = true;
+  bool wide_ = false;
+  std::uint64_t crash_in_ = 0;  // so many acknowledgements from now; 0 = not
   bool last_power_cut_ = true;  // the last look may be at what a power cut leaves
   bool stuck_ = false;
   bool refused_ = false;  // the server would not open a damaged directory, and said why
@@ -131,8 +137,15 @@ void SeedRun::come_to_midnight() {
   if (crash && server_target_ != nullptr && left < plan_.length) chaos_.crash_later(*server_target_, left + moment);
 }
 
+/// A promise is worth most at the moment it is given: some lives end right after one.
+void SeedRun::acknowledged() {
+  if (crash_in_ == 0 || --crash_in_ > 0 || world_.faults().calm()) return;
+  chaos_.crash_later(*server_target_, static_cast<Nanos>(random_.below(std::uint64_t{1} << random_.below(20))));
+}
+
 SimProcess& SeedRun::start_server() {
   come_to_midnight();
+  crash_in_ = wide_ && random_.below(2) == 0 ? 1 + random_.below(std::uint64_t{1} << random_.below(11)) : 0;
   return world_.start(*server_node_, plan_.shards,
                       [this](std::span<Kernel* const> kernels) { return factory_(kernels, plan_, notes_); });
 }
@@ -140,6 +153,8 @@ SimProcess& SeedRun::start_server() {
 void SeedRun::start() {
   server_node_ = &world_.add_node("server");
   server_node_->wall_offset = plan_.wall_offset;
+  Random tempo_random(split_seed(result_.seed, "tempo"));
+  if (result_.mode != SwarmMode::quiet && wide_) server_node_->tempo = DiskTempo::draw(tempo_random);
   server_node_->disk.capacity_bytes = std::uint64_t{2} * GiB;
   shared_ = std::make_unique<WorkloadShared>(
       WorkloadShared{world_, plan_, recorder_, ledger_, server_node_->host, true, {}, 0, 0, 0});
@@ -321,6 +336,14 @@ void SeedRun::judge() {
   auto& counts = result_.counts;
   counts["crashes"] += chaos_.crashes();
   counts["openings"] += notes_.openings;
+  // What a crash alone may never cause, with how often it could have.
+  if (result_.mode == SwarmMode::crash || result_.mode == SwarmMode::quiet) {
+    counts["pure_crash.openings"] += notes_.openings;
+    counts["pure_crash.refused"] += static_cast<std::uint64_t>(
+        std::ranges::count_if(all, [](const std::string& text) { return text.starts_with("P17 server"); }));
+    counts["pure_crash.acknowledged_records"] += ledger_.records_acknowledged();
+    counts["pure_crash.silently_cut_batches"] += counts["lost_acknowledged_silent"];
+  }
   counts["power_cuts"] += server_node_->power_cuts;
   counts["operations"] += world_.operations;
   counts["records_appended"] += ledger_.records_appended();

@@ -38,7 +38,7 @@ struct WorkloadPlan {
   bool midnights = false;  // and again after most restarts
   Nanos length = 20'000'000'000;
 
-  static WorkloadPlan draw(Random& random);
+  static WorkloadPlan draw(Random& random, bool wide);
   Nanos pace_min() const;
   std::string describe() const;
 };

@@ -40,7 +40,7 @@ MAY_INCLUDE = {
 }
 # The one place where concrete classes meet a kernel is the server; a simulated one is named here.
 INCLUDE = re.compile(r'^#include "([^"]+)"', re.M)
-GENERATED = re.compile(r"^[a-z_/]+_generated\.h$")
+GENERATED = re.compile(r"^[a-z_/]+_generated\.h$|^base/mutant_name\.h$")
 
 
 def room_of(path):
