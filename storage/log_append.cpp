@@ -163,7 +163,7 @@ AppendPosition LogCore::append_data(const BatchHeader& producer, Bytes body, std
   sealed_ = false;
   day_rule_->took(stamp);
   view_->appended(header, whole, position);
-  if constexpr (mutant("reader_past_durable")) view_->durable_moved(writer_->marks().appended);
+  if (mutant("reader_past_durable")) view_->durable_moved(writer_->marks().appended);
   ++appended_batches_;
   appended_records_ += header.record_count;
   appended_body_bytes_ += header.body_bytes;

@@ -90,7 +90,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   /// A control batch of its own, with day and place. For registrations, trims, states.
   std::expected<Lsn, AppendRefusal> append_alone(BatchKind kind, Bytes body);
   AppendRefusal no_space() const;
-  DayStamp stamp_now() const { return day_rule_->stamp(reactor_.wall_now(), reactor_.now()); }
+  DayStamp stamp_now() const { return day_rule_->stamp(reactor_.wall_now(), reactor_.now(), sealed_); }
 
   // Segments: log_segments.cpp.
   bool can_begin() const;

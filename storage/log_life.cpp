@@ -191,7 +191,7 @@ void LogCore::background(Task<> work) {
 }
 
 void LogCore::writer_durable(Lsn durable) {
-  if constexpr (!mutant("reader_past_durable")) view_->durable_moved(durable);
+  if (!mutant("reader_past_durable")) view_->durable_moved(durable);
   notify_progress();
   tell([&](LogListener& listener) { listener.log_durable(durable); });
 }
