@@ -191,20 +191,23 @@ def turn(folder, options, results):
         server.wait_for_pool()
         before = server.stat()
         load = rig.Load(server, *rig.FULL_LOAD, "--rate", str(int(rate)), seconds=seconds)
+        taken = turns.taken_away(server.process.pid, options.server_cpu)
         parts = turns.profile(server, folder, min(seconds, 20), options.turn_us) if options.profile else None
         result = load.result()
         after = server.stat()
+        taken = rig.difference(turns.taken_away(server.process.pid, options.server_cpu), taken)
     longest, over, counts = turns.between(before, after)
     segments = after["shards"][0]["segment_number"] - before["shards"][0]["segment_number"]
     good = longest <= 1000
     results.keep({"scenario": "turn", "seconds": seconds, "rate": rate, "serve_words": bound, "longest_turn_us": longest,
                   "turns_over_1024_us": over, "turns_by_length": counts, "segments": segments, "passed": good, "profiled": bool(options.profile),
-                  "cores": after["cores"], "result": result})
+                  "taken_away": taken, "cores": after["cores"], "result": result})
     tail = result["p99_9_us"]
     rig.say(f"turn: longest {longest:.0f} us, target <= 1000: {verdict(good)}; {over} of {sum(counts)} turns took 1,024 us or more, by power "
             f"of two {turns.shown(counts)}; {segments} segments closed in {seconds:.0f} s at "
             f"{rate * 200 / 1e6:.0f} MB/s; commits' p50 {result['p50_us']:.0f} us, p99.9 {tail if tail is None else round(tail)} us, "
-            f"max {result['max_us']:.0f} us; {result['unsent_requests']} never sent")
+            f"max {result['max_us']:.0f} us; {result['unsent_requests']} never sent; its thread was put off its CPU {taken['put_off']} times and "
+            f"waited {taken['waited_for_cpu_ms']:.0f} ms for it, the host took {taken['stolen_ms']} ms of it")
     if parts:
         turns.show(parts)
     return good
@@ -238,6 +241,7 @@ def main():
     for name in options.scenarios:
         if name not in SCENARIOS:
             parser.error(f"there is no scenario {name}")
+    rig.end_cleanly()
     results = rig.Results(options.results)
     good = True
     with tempfile.TemporaryDirectory(prefix="measure-", dir=options.scratch) as scratch:

@@ -28,6 +28,11 @@ class Missing(Exception):
     """This measurement cannot be made here; says why."""
 
 
+def end_cleanly():
+    """SIGTERM ends like an error does: servers are stopped and data is removed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
 def say(*words):
     print(*words, flush=True)
 
@@ -153,6 +158,7 @@ class Server:
         self.binary = pathlib.Path(options.build).resolve() / "cli" / "millrace"
         self.words = [*words, *options.serve]
         self.process = None
+        self.loads = []
         if not keep:
             shutil.rmtree(self.data, ignore_errors=True)
         if pool > 0:
@@ -217,6 +223,10 @@ class Server:
         return self
 
     def __exit__(self, *_):
+        for load in self.loads:
+            if load.poll() is None:
+                load.kill()
+                load.wait()
         if self.process.poll() is None:
             self.end()
         shutil.rmtree(self.data, ignore_errors=True)
@@ -235,6 +245,7 @@ class Load:
              "--server", server.address, "--warmup", str(warmup), "--seconds", str(seconds), "--json", str(self.out),
              "--server-pid", str(server.process.pid), *words],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        server.loads.append(self.process)
 
     def result(self, timeout=900):
         _, said = self.process.communicate(timeout=timeout)

@@ -5,6 +5,7 @@ when the thread was taken off its CPU. Watching costs a few per cent; the figure
 """
 
 import collections
+import pathlib
 import re
 import shutil
 import subprocess
@@ -30,6 +31,17 @@ def between(before, after):
         exact = last["longest_turn_us"] > first["longest_turn_us"]
         longest = max(longest, last["longest_turn_us"] if exact else min(2.0 ** highest, last["longest_turn_us"]))
     return longest, sum(counts[11:]), counts
+
+
+def taken_away(process, cpu):
+    """What others took: how often the process' threads were put off their CPU and how long they waited for it, and what the host took
+    of that CPU. A turn is measured by the clock, so these are in it."""
+    waited = switches = 0
+    for task in pathlib.Path(f"/proc/{process}/task").iterdir():
+        waited += int((task / "schedstat").read_text().split()[1]) / 1e6
+        switches += int(re.search(r"nonvoluntary_ctxt_switches:\s+(\d+)", (task / "status").read_text()).group(1))
+    stolen = re.search(rf"^cpu{cpu} (.*)$", pathlib.Path("/proc/stat").read_text(), re.M).group(1).split()[7]
+    return {"waited_for_cpu_ms": round(waited, 1), "put_off": switches, "stolen_ms": int(stolen) * 10}
 
 
 def shown(counts):
