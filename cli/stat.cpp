@@ -40,6 +40,12 @@ void print_server(const json& stat) {
                core["kernel"].get<std::string>(), core["longest_turn_us"].get<double>(),
                core["connections"].get<std::uint64_t>(), human_bytes(core["bytes_in"].get<std::uint64_t>()),
                human_bytes(core["bytes_out"].get<std::uint64_t>()));
+    const json& files = core["files"];
+    fmt::print("    files: {} written, {} zeroed, {} read; {} durable writes, {} syncs\n",
+               human_bytes(files["written_bytes"].get<std::uint64_t>()),
+               human_bytes(files["zeroed_bytes"].get<std::uint64_t>()),
+               human_bytes(files["read_bytes"].get<std::uint64_t>()), files["durable_writes"].get<std::uint64_t>(),
+               files["syncs"].get<std::uint64_t>());
     if (!core["missing"].empty()) fmt::print("    missing: {}\n", joined(core["missing"]));
   }
 }

@@ -116,6 +116,10 @@ void VerifyVerb::print(const VerifyReport& report, Findings& findings) const {
     json["bytes"] = report.bytes;
     json["index_entries"] = report.index_entries;
     json["tail_batches"] = report.tail_batches;
+    json["state_files"] = report.state_files;
+    json["pool_segments"] = report.pool_segments;
+    json["quarantine_files"] = report.quarantine_files;
+    json["quarantine_bytes"] = report.quarantine_bytes;
     json["damage_count"] = report.damages;
     json["damages"] = findings.damages();
     json["notes"] = findings.notes();
@@ -130,6 +134,10 @@ void VerifyVerb::print(const VerifyReport& report, Findings& findings) const {
       static_cast<unsigned long long>(report.segments), static_cast<unsigned long long>(report.days),
       static_cast<unsigned long long>(report.days_finished), static_cast<unsigned long long>(report.index_entries),
       human_bytes(report.bytes).c_str());
+  std::printf("beside the log: %llu of %llu state files sound, %llu segments prepared, %llu files (%s) in quarantine\n",
+              static_cast<unsigned long long>(report.state_files), static_cast<unsigned long long>(report.shards),
+              static_cast<unsigned long long>(report.pool_segments),
+              static_cast<unsigned long long>(report.quarantine_files), human_bytes(report.quarantine_bytes).c_str());
 }
 
 int VerifyVerb::run() {

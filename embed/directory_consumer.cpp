@@ -176,26 +176,7 @@ const ReadResult& DirectoryConsumer::Impl::end() {
 }
 
 const ReadResult& DirectoryConsumer::Impl::tell(const ReadEventCore& event) {
-  result = {};
-  switch (event.kind) {
-    case ReadEventCore::Kind::day_finished:
-      result.event = ReadEvent::day_finished;
-      result.day = static_cast<std::uint32_t>(event.first);
-      break;
-    case ReadEventCore::Kind::data_loss:
-      result.event = ReadEvent::data_loss;
-      result.loss_first = event.first;
-      result.loss_end = event.next;
-      result.problem.code = event.error == Error::out_of_range ? ErrorCode::out_of_range : ErrorCode::data_loss;
-      break;
-    case ReadEventCore::Kind::failed:
-      result.event = ReadEvent::failed;
-      result.problem = {static_cast<ErrorCode>(event.error), event.detail, "read of " + options.stream};
-      ended = true;
-      break;
-    case ReadEventCore::Kind::batches:
-    case ReadEventCore::Kind::end: return end();
-  }
+  ended = tell_event(event, options.stream, result);
   return result;
 }
 

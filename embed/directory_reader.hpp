@@ -49,7 +49,8 @@ struct DirectoryShard {
   Lsn first_lsn{};
   Lsn durable{};  // every batch with a smaller lsn can be read
   Epoch epoch{};
-  Day finished{};  // last complete day; 0 = none
+  Day finished{};                    // last complete day; 0 = none
+  std::uint64_t runs_in_memory = 0;  // segments whose index is kept in memory; the others' is on disk
 };
 
 class DirectoryReader {

@@ -367,6 +367,7 @@ Task<> ShardDirectory::refresh() {
     if (!moved) co_return fail(moved.error());
     if (!*moved) break;
   }
+  facts_.runs_in_memory = view_->runs().size();
   facts_.log_bytes = 0;
   if (open_) {
     const auto closed = static_cast<std::uint64_t>(segments_.empty() ? 0 : segments_.size() - 1);
@@ -475,7 +476,24 @@ Task<bool> ShardDirectory::next_segment() {
   open_ = std::move(*place);
   end_ = {block_bytes, open_->header->first_lsn, first_chain(*open_->header), open_->header->epoch};
   view_->segment_begun({open_->key, open_->header->segment_id, open_->header->first_lsn});
+  auto dropping = drop_indexed_days();
+  static_cast<void>(co_await dropping);  // a day whose index cannot be read stays in memory
   co_return true;
+}
+
+/// A day that is over is read by the index its server wrote, once that is complete; who follows for days keeps no more than one.
+Task<> ShardDirectory::drop_indexed_days() {
+  std::vector<Day> days;
+  for (const ReadView::RunPtr& run : view_->runs())
+    if (const Day day = run->segment().key.day; day < open_->key.day && (days.empty() || days.back() != day))
+      days.push_back(day);
+  for (const Day day : days) {
+    view_->index().forget(day);  // as it was when it was looked into last
+    auto opening = view_->index().file_of(day);
+    auto file = co_await opening;
+    if (file && (*file)->complete()) view_->day_indexed(day);
+  }
+  co_return Result<>{};
 }
 
 }  // namespace millrace

@@ -65,6 +65,7 @@ class ShardDirectory final : public StreamSource, private RecoveryVisitor {
   Task<bool> walk_groups();
   void walk_tail();
   Task<bool> next_segment();
+  Task<> drop_indexed_days();
   void take_batch(const BatchHeader& header, Bytes body, std::uint64_t position, Bytes whole);
 
   Reactor& reactor_;

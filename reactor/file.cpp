@@ -24,6 +24,20 @@ Result<> without_value(const Result<std::uint32_t>& result) {
   return {};
 }
 
+/// An operation whose answer is only that it was done.
+Task<> perform([[maybe_unused]] Reactor& reactor, Operation operation) {
+  auto done = co_await Io(operation);
+  co_return without_value(done);
+}
+
+/// The same on names, which live as long as it.
+Task<> perform_on([[maybe_unused]] Reactor& reactor, Operation operation, std::string path, std::string path_to = {}) {
+  operation.path = path.c_str();
+  operation.path_to = path_to.c_str();
+  auto done = co_await Io(operation);
+  co_return without_value(done);
+}
+
 }  // namespace
 
 File::File(File&& other) noexcept
@@ -61,7 +75,6 @@ Task<File> File::open(Reactor& reactor, std::string path, unsigned flags, std::u
 Task<std::uint32_t> File::read(std::uint64_t offset, MutableBytes target) {
   MR_ASSERT(target.size() <= transfer_bytes_max);
   std::uint32_t done = 0;
-  std::uint32_t stopped_at = 0;
   int standstills = 0;
   while (done < target.size()) {
     Operation operation = operation_of(OperationCode::read);
@@ -76,14 +89,13 @@ Task<std::uint32_t> File::read(std::uint64_t offset, MutableBytes target) {
     if (*got == 0) break;
     done += *got;
     if (done == target.size() || is_aligned(done, block_bytes) || !is_aligned(target.size(), block_bytes)) continue;
-    // A read of whole blocks that stops inside one has met the end of the file, or was cut short: the block is read again
-    // (going on inside it would be misaligned), and the end stays where it is.
-    if (done <= stopped_at && ++standstills == 2) {
-      done = stopped_at;
-      break;
-    }
-    stopped_at = std::max(stopped_at, done);
-    done = static_cast<std::uint32_t>(align_down(done, block_bytes));
+    // A read of whole blocks that stops inside one has met the end of the file, or was cut short: the file's size tells.
+    auto asking = status();
+    auto now = co_await asking;
+    if (!now) co_return fail(now.error());
+    if (offset + done >= now->size) break;
+    if (++standstills == standstills_max) co_return fail(Error::io_failed);
+    done = static_cast<std::uint32_t>(align_down(done, block_bytes));  // going on inside a block would be misaligned
   }
   co_return done;
 }
@@ -118,31 +130,26 @@ Task<> File::write_exact(std::uint64_t offset, Bytes source, bool durable) {
 Task<> File::sync(bool data_only) {
   Operation operation = operation_of(OperationCode::sync);
   operation.data_only = data_only;
-  auto done = co_await Io(operation);
-  co_return without_value(done);
+  return perform(*reactor_, operation);
+}
+
+Operation File::range_operation(OperationCode code, std::uint64_t offset, std::uint64_t extent) const {
+  Operation operation = operation_of(code);
+  operation.offset = offset;
+  operation.extent = extent;
+  return operation;
 }
 
 Task<> File::allocate(std::uint64_t offset, std::uint64_t length) {
-  Operation operation = operation_of(OperationCode::allocate);
-  operation.offset = offset;
-  operation.extent = length;
-  auto done = co_await Io(operation);
-  co_return without_value(done);
+  return perform(*reactor_, range_operation(OperationCode::allocate, offset, length));
 }
 
 Task<> File::write_zeroes(std::uint64_t offset, std::uint64_t length) {
-  Operation operation = operation_of(OperationCode::write_zeroes);
-  operation.offset = offset;
-  operation.extent = length;
-  auto done = co_await Io(operation);
-  co_return without_value(done);
+  return perform(*reactor_, range_operation(OperationCode::write_zeroes, offset, length));
 }
 
 Task<> File::truncate(std::uint64_t size) {
-  Operation operation = operation_of(OperationCode::truncate);
-  operation.extent = size;
-  auto done = co_await Io(operation);
-  co_return without_value(done);
+  return perform(*reactor_, range_operation(OperationCode::truncate, 0, size));
 }
 
 Task<FileStatus> File::status() {
@@ -164,15 +171,14 @@ Task<> File::lock() {
 Task<> File::close() {
   Operation operation = operation_of(OperationCode::close);
   descriptor_ = -1;
-  auto done = co_await Io(operation);
-  co_return without_value(done);
+  return perform(*reactor_, operation);
 }
 
-Task<> Directory::make([[maybe_unused]] Reactor& reactor, std::string path) {
-  Operation operation = path_operation(OperationCode::make_directory, path);
+Task<> Directory::make(Reactor& reactor, std::string path) {
+  Operation operation;
+  operation.code = OperationCode::make_directory;
   operation.mode = 0755;
-  auto done = co_await Io(operation);
-  co_return without_value(done);
+  return perform_on(reactor, operation, std::move(path));
 }
 
 Task<std::vector<DirectoryEntry>> Directory::list([[maybe_unused]] Reactor& reactor, std::string path) {
@@ -198,24 +204,23 @@ Task<> Directory::sync(Reactor& reactor, std::string path) {
   co_return closed;
 }
 
-Task<> Directory::rename_file([[maybe_unused]] Reactor& reactor, std::string from, std::string to) {
-  Operation operation = path_operation(OperationCode::rename, from);
-  operation.path_to = to.c_str();
-  auto done = co_await Io(operation);
-  co_return without_value(done);
+Task<> Directory::rename_file(Reactor& reactor, std::string from, std::string to) {
+  Operation operation;
+  operation.code = OperationCode::rename;
+  return perform_on(reactor, operation, std::move(from), std::move(to));
 }
 
-Task<> Directory::remove_file([[maybe_unused]] Reactor& reactor, std::string path) {
-  Operation operation = path_operation(OperationCode::unlink, path);
-  auto done = co_await Io(operation);
-  co_return without_value(done);
+Task<> Directory::remove_file(Reactor& reactor, std::string path) {
+  Operation operation;
+  operation.code = OperationCode::unlink;
+  return perform_on(reactor, operation, std::move(path));
 }
 
-Task<> Directory::remove([[maybe_unused]] Reactor& reactor, std::string path) {
-  Operation operation = path_operation(OperationCode::unlink, path);
+Task<> Directory::remove(Reactor& reactor, std::string path) {
+  Operation operation;
+  operation.code = OperationCode::unlink;
   operation.remove_directory = true;
-  auto done = co_await Io(operation);
-  co_return without_value(done);
+  return perform_on(reactor, operation, std::move(path));
 }
 
 Task<FileStatus> Directory::status_of([[maybe_unused]] Reactor& reactor, std::string path) {

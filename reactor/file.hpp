@@ -54,11 +54,12 @@ class File {
   Task<> lock();
   Task<> close();
 
-  /// How often a write may come back without having moved before it counts as failed.
+  /// How often a transfer may come back without having moved before it counts as failed.
   static constexpr int standstills_max = 8;
 
  private:
   Operation operation_of(OperationCode code) const;
+  Operation range_operation(OperationCode code, std::uint64_t offset, std::uint64_t extent) const;
 
   Reactor* reactor_ = nullptr;
   std::int32_t descriptor_ = -1;

@@ -99,6 +99,24 @@ void Reactor::withdraw(TurnHook& hook) {
   *found = nullptr;  // not erased: run_hooks may be walking
 }
 
+void Reactor::count(const Operation& done, std::uint32_t result) {
+  FileTraffic& files = stats_.files;
+  switch (done.code) {
+    case OperationCode::read:
+      ++files.reads;
+      files.read_bytes += result;
+      break;
+    case OperationCode::write:
+      ++files.writes;
+      files.durable_writes += done.durable;
+      files.written_bytes += result;
+      break;
+    case OperationCode::write_zeroes: files.zeroed_bytes += done.extent; break;
+    case OperationCode::sync: ++files.syncs; break;
+    default: break;
+  }
+}
+
 void Reactor::deliver(const Completion& completion) {
   MR_ASSERT(completion.operation != nullptr && completion.operation->on_complete != nullptr);
   if (!completion.more) {
@@ -106,6 +124,7 @@ void Reactor::deliver(const Completion& completion) {
     --in_flight_;
   }
   ++stats_.completions;
+  if (completion.result >= 0) count(*completion.operation, static_cast<std::uint32_t>(completion.result));
   completion.operation->on_complete(*completion.operation, completion);
 }
 

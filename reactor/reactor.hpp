@@ -45,14 +45,26 @@ class Inbox {
   ~Inbox() = default;
 };
 
+/// What files were asked for and got, whoever asked: the log, its index, the preparation of segments.
+struct FileTraffic {
+  std::uint64_t reads = 0;
+  std::uint64_t read_bytes = 0;
+  std::uint64_t writes = 0;
+  std::uint64_t durable_writes = 0;  // of these; each is a flush, or a write that the device has durably
+  std::uint64_t written_bytes = 0;
+  std::uint64_t zeroed_bytes = 0;  // ranges the system zeroed by itself
+  std::uint64_t syncs = 0;
+};
+
 struct ReactorStats {
   std::uint64_t turns = 0;
   std::uint64_t completions = 0;
-  Nanos longest_turn =
-      0;  // computing time of the longest turn since the start or the last reset, without the kernel's wait
+  // Computing time of the longest turn since the start or the last reset, without the kernel's wait.
+  Nanos longest_turn = 0;
   /// Turns by their computing time: [n] counts those of less than 2^n microseconds and not less than half of it; the last takes
   /// all that are longer. Two looks tell what happened between them, whatever a start cost.
   std::array<std::uint64_t, 16> turns_by_length{};
+  FileTraffic files;
 };
 
 class Reactor {
@@ -118,6 +130,7 @@ class Reactor {
   void run_hooks();
   void count_turn(Nanos length);
   void deliver(const Completion& completion);
+  void count(const Operation& done, std::uint32_t result);
 
   Kernel& kernel_;
   FramePool frame_pool_;

@@ -120,7 +120,7 @@ class ConsumerImpl final : public std::enable_shared_from_this<ConsumerImpl>, pu
  private:
   void leave_batches();
   const ReadResult& end();
-  const ReadResult& tell(ReadEventCore& event);
+  const ReadResult& tell(const ReadEventCore& event);
 
   const std::shared_ptr<ClientImpl> client_;
   const ConsumerOptions options_;

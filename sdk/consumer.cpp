@@ -88,27 +88,9 @@ const ReadResult& ConsumerImpl::next(std::chrono::nanoseconds timeout) {
   }
 }
 
-const ReadResult& ConsumerImpl::tell(ReadEventCore& event) {
-  switch (event.kind) {
-    case ReadEventCore::Kind::day_finished:
-      result_.event = ReadEvent::day_finished;
-      result_.day = static_cast<std::uint32_t>(event.first);
-      break;
-    case ReadEventCore::Kind::data_loss:
-      result_.event = ReadEvent::data_loss;
-      result_.loss_first = event.first;
-      result_.loss_end = event.next;
-      result_.problem.code = event.error == Error::out_of_range ? ErrorCode::out_of_range : ErrorCode::data_loss;
-      walk_.pass_to(event.next);
-      break;
-    case ReadEventCore::Kind::failed:
-      result_.event = ReadEvent::failed;
-      result_.problem = {code_of(event.error), event.detail, "read of " + options_.stream};
-      ended_ = true;
-      break;
-    case ReadEventCore::Kind::batches:
-    case ReadEventCore::Kind::end: return end();
-  }
+const ReadResult& ConsumerImpl::tell(const ReadEventCore& event) {
+  if (event.kind == ReadEventCore::Kind::data_loss) walk_.pass_to(event.next);
+  ended_ = tell_event(event, options_.stream, result_);
   return result_;
 }
 

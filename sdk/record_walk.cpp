@@ -8,6 +8,30 @@ namespace {
 ByteView outer(Bytes bytes) { return {bytes.data(), bytes.size()}; }
 }  // namespace
 
+bool tell_event(const ReadEventCore& event, const std::string& stream, ReadResult& result) {
+  result = {};
+  switch (event.kind) {
+    case ReadEventCore::Kind::day_finished:
+      result.event = ReadEvent::day_finished;
+      result.day = static_cast<std::uint32_t>(event.first);
+      return false;
+    case ReadEventCore::Kind::data_loss:
+      result.event = ReadEvent::data_loss;
+      result.loss_first = event.first;
+      result.loss_end = event.next;
+      result.problem.code = event.error == Error::out_of_range ? ErrorCode::out_of_range : ErrorCode::data_loss;
+      return false;
+    case ReadEventCore::Kind::failed:
+      result.event = ReadEvent::failed;
+      result.problem = {static_cast<ErrorCode>(event.error), event.detail, "read of " + stream};
+      return true;
+    case ReadEventCore::Kind::batches:
+    case ReadEventCore::Kind::end: break;
+  }
+  result.event = ReadEvent::end;
+  return true;
+}
+
 bool RecordWalk::before_from(const ReadBatch& batch, std::uint32_t record) const {
   const Place& from = options_.from;
   if (from.kind == Place::Kind::offset) return batch.header.first_offset + record < from.offset;

@@ -5,12 +5,16 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <utility>
 
 #include "millrace/consumer.hpp"
 #include "sdk/core/consumer_core.hpp"
 
 namespace millrace {
+
+/// What an event other than batches says to the application. True: nothing comes behind it.
+bool tell_event(const ReadEventCore& event, const std::string& stream, ReadResult& result);
 
 class RecordWalk {
  public:

@@ -83,6 +83,7 @@ LogOptions Core::log_options(ShardIndex shard) const {
   options.retain_bytes = config.retain_bytes / directory.shard_count;
   options.buffered = config.buffered;
   options.accept_clock = config.accept_clock;
+  options.allocations = server_.environment().allocations;
   return options;
 }
 
@@ -302,6 +303,7 @@ Task<> Core::run_stop() {
   }
   for (auto& shard : shards_) reactor_.spawn(run_stop_shard(*shard));
   while (shards_stopped_ < shards_.size()) co_await progress_.wait();
+  while (work_under_way_ > 0) co_await progress_.wait();
   for (auto& [id, connection] : connections_) connection->end();
   Nanos deadline = reactor_.now() + drain_wait_max;
   while (!connections_.empty() && reactor_.now() < deadline) {

@@ -75,6 +75,12 @@ class Core final : private TurnHook {
   Connection* find(std::uint64_t connection_id);
   std::size_t connection_count() const { return connections_.size(); }
   bool stopping() const { return stopping_; }
+  /// Something that spans turns and refers to shards begins, and ends; a stop waits for it.
+  void begin_work() { work_under_way_++; }
+  void end_work() {
+    work_under_way_--;
+    progress_.notify();
+  }
 
   void adopt(std::int32_t descriptor, const wire::Hello& hello, std::vector<std::byte> bytes);
   /// Posts adopt() to the core of the shard that `hello` names.
@@ -122,6 +128,7 @@ class Core final : private TurnHook {
   std::vector<std::uint64_t> reaping_;
   Signal progress_;  // a connection went, accepting ended, a shard stopped
   std::size_t shards_stopped_ = 0;
+  std::size_t work_under_way_ = 0;
   std::vector<wire::AckEntry> ack_scratch_;
   FrameOutput output_scratch_;
   CoreCounters counters_;

@@ -1,6 +1,7 @@
 #include "server/read_stream.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "server/connection.hpp"
@@ -22,6 +23,12 @@ Seek seek_of(const wire::Position& position) {
     case wire::PositionKind::day: return {.by = Seek::By::day_id, .day = position.day, .id = RecordId{position.value}};
     default: return Seek::earliest();
   }
+}
+
+bool has_type(const BodyView& body, std::uint16_t type) {
+  for (std::uint32_t record = 0; record < body.count(); record++)
+    if (body.type(record) == type) return true;
+  return false;
 }
 
 ReadRequest request_of(const wire::Read& read) {
@@ -106,6 +113,8 @@ Task<> ReadStream::follow_log() {
       say_begin(at_offset ? Offset{request_.from.value} : first);
     }
     if (bytes != 0) {
+      note_covered(memory_.subspan(frame_header_bytes, bytes));
+      if (request_.filter_type) bytes = drop_unwanted(memory_.subspan(frame_header_bytes, bytes));
       auto sending = send_batches(bytes);
       auto sent = co_await sending;
       if (!sent) co_return sent;
@@ -173,18 +182,38 @@ std::size_t ReadStream::keep_wanted(Bytes batches) {
   return at;
 }
 
+/// Which offsets the next batches frame speaks of: those of `batches`, whatever the filter leaves of them.
+void ReadStream::note_covered(Bytes batches) {
+  std::size_t last = 0;
+  for (std::size_t at = 0; at < batches.size(); at += batch_span(load<BatchHeader>(batches, at).body_bytes)) last = at;
+  auto header = load<BatchHeader>(batches, last);
+  covered_from_ = Offset{load<BatchHeader>(batches).first_offset};
+  next_ = Offset{header.first_offset + header.record_count};
+}
+
+/// Moves the batches that have a record of the wanted type to the front; returns their bytes. One whose records cannot be
+/// told stays: the client judges it.
+std::size_t ReadStream::drop_unwanted(MutableBytes batches) {
+  std::size_t kept = 0;
+  for (std::size_t at = 0; at < batches.size();) {
+    auto header = load<BatchHeader>(batches, at);
+    std::size_t span = batch_span(header.body_bytes);
+    auto body = BodyView::parse(Bytes(batches).subspan(at + batch_header_bytes, header.body_bytes), header);
+    if (!body || has_type(*body, request_.type)) {
+      if (kept != at) std::memmove(batches.data() + kept, batches.data() + at, span);
+      kept += span;
+    }
+    at += span;
+  }
+  return kept;
+}
+
 Task<> ReadStream::send_batches(std::size_t bytes) {
   Bytes batches = memory_.subspan(frame_header_bytes, bytes);
-  Offset first{load<BatchHeader>(batches).first_offset};
-  std::size_t last = 0;
-  for (std::size_t at = 0; at < bytes; at += batch_span(load<BatchHeader>(batches, at).body_bytes)) last = at;
-  auto header = load<BatchHeader>(batches, last);
-  Offset next{header.first_offset + header.record_count};
   auto info = shard_.log().find_stream(request_.stream);
-  wire::Batches message{request_.request_id, first, next, info ? info->next_offset : next, batches};
+  wire::Batches message{request_.request_id, covered_from_, next_, info ? info->next_offset : next_, batches};
   write_frame_header(memory_, wire::batches_header(message));
   credit_.spend(bytes);
-  next_ = next;
 
   sending_.bytes = memory_.first(frame_header_bytes + bytes);
   sending_.context = this;

@@ -45,6 +45,8 @@ class ReadStream {
   void say_begin(Offset from);
   void say_notice(const ReadChunk& chunk);
   std::size_t keep_wanted(Bytes batches);
+  void note_covered(Bytes batches);
+  std::size_t drop_unwanted(MutableBytes batches);
   bool is_past_end(const BatchHeader& header) const;
   void give_memory_back();
   bool gone() const;
@@ -66,8 +68,9 @@ class ReadStream {
   bool ended_ = false;
   Error error_{};  // of read_end; 0 = done
   std::uint64_t detail_ = 0;
-  Offset next_{};     // after what was sent
-  Offset stop_at_{};  // first offset not wanted; all ones = none
+  Offset covered_from_{};  // where the batches frame that goes out next begins
+  Offset next_{};          // after what was sent
+  Offset stop_at_{};       // first offset not wanted; all ones = none
 };
 
 }  // namespace millrace

@@ -8,6 +8,7 @@
 #include "server/connection.hpp"
 #include "server/core.hpp"
 #include "server/server.hpp"
+#include "storage/read_view.hpp"
 
 namespace millrace {
 
@@ -17,6 +18,7 @@ namespace {
 constexpr Nanos slow_commit = 3'500'000;
 constexpr std::uint64_t slow_commits_min = 8;
 constexpr Nanos slow_warning_interval = 60'000'000'000;
+constexpr Nanos derivation_interval = 5'000'000'000;
 
 }  // namespace
 
@@ -89,7 +91,21 @@ void Shard::acknowledge(Lsn durable) {
   waiting_for_commit_.resize(kept);
 }
 
+Task<LogExtent> Shard::measure() {
+  const LogStats stats = log_->stats();
+  LogExtentBounds bounds;
+  bounds.first_kept = {stats.first_day, static_cast<std::uint32_t>(stats.first_kept_segment)};
+  bounds.last_day = stats.day;
+  bounds.segment_open = stats.segment_open;
+  bounds.open_number = stats.segment_number;
+  bounds.open_used = stats.segment_used;
+  auto measuring = extent_.measure(reactor(), log_->options().directory, log_->options().segment_bytes, bounds);
+  auto measured = co_await measuring;
+  co_return measured;
+}
+
 void Shard::log_durable(Lsn durable) {
+  acknowledgement_rounds_++;
   acknowledge(durable);
   resume_all();
 }
@@ -133,6 +149,17 @@ void Shard::tick() {
   if (!waiting_for_commit_.empty()) reactor().request(*this);
   resume_all();
   watch_commits();
+  say_derivation();
+}
+
+/// An index that is made anew takes long and is nobody's fault: whoever waits for a read sees why.
+void Shard::say_derivation() {
+  const IndexProgress& deriving = view().index().stats().deriving;
+  if (deriving.segments_total == 0 || reactor().now() < quiet_derivation_until_) return;
+  quiet_derivation_until_ = reactor().now() + derivation_interval;
+  core_.server().say(Severity::note,
+                     fmt::format("shard {}: the index of {} is derived from its segments: {} of {} done", index_.value,
+                                 format_day(deriving.day), deriving.segments_done, deriving.segments_total));
 }
 
 void Shard::watch_commits() {

@@ -9,6 +9,7 @@
 
 #include "base/units.hpp"
 #include "reactor/reactor.hpp"
+#include "storage/extent.hpp"
 #include "storage/log.hpp"
 
 namespace millrace {
@@ -37,6 +38,10 @@ class Shard final : public LogListener, private TurnHook {
   Log& log() { return *log_; }
   ReadView& view();
   const OpeningReport& report() const { return report_; }
+  /// What the log takes on disk, counted now. The shard may be closed when it ends.
+  Task<LogExtent> measure();
+  /// Times a commit moved durable() and answers left for all it covered.
+  std::uint64_t acknowledgement_rounds() const { return acknowledgement_rounds_; }
 
   /// `connection` has an append in line; it is told when durable() moves.
   void wait_for_commit(Connection& connection);
@@ -57,6 +62,7 @@ class Shard final : public LogListener, private TurnHook {
   void acknowledge(Lsn durable);
   void resume_all();
   void watch_commits();
+  void say_derivation();
 
   Core& core_;
   const ShardIndex index_;
@@ -67,9 +73,12 @@ class Shard final : public LogListener, private TurnHook {
   std::vector<Connection*> waiting_for_room_;
   bool room_ = false;  // those waiting for room are resumed when this turn ends
 
+  ExtentMeter extent_;
+  std::uint64_t acknowledgement_rounds_ = 0;
   std::uint64_t commits_seen_ = 0;
   Nanos commit_total_seen_ = 0;
   Nanos quiet_until_ = 0;
+  Nanos quiet_derivation_until_ = 0;
 };
 
 }  // namespace millrace

@@ -49,6 +49,19 @@ void write_names(JsonWriter& json, std::string_view key, const std::vector<std::
   json.end_array();
 }
 
+void write_files(JsonWriter& json, const FileTraffic& files) {
+  json.key("files");
+  json.begin_object();
+  json.field("reads", files.reads);
+  json.field("read_bytes", files.read_bytes);
+  json.field("writes", files.writes);
+  json.field("durable_writes", files.durable_writes);
+  json.field("written_bytes", files.written_bytes);
+  json.field("zeroed_bytes", files.zeroed_bytes);
+  json.field("syncs", files.syncs);
+  json.end_object();
+}
+
 std::string describe_core(Core& core) {
   const KernelFeatures& kernel = core.reactor().kernel().features();
   const ReactorStats& reactor = core.reactor().stats();
@@ -76,6 +89,7 @@ std::string describe_core(Core& core) {
   json.field("bytes_out", counters.bytes_out);
   json.field("acknowledged", counters.acknowledged);
   json.field("append_errors", counters.append_errors);
+  write_files(json, reactor.files);
   json.end_object();
   return json.take();
 }
@@ -98,6 +112,7 @@ void write_commits(JsonWriter& json, const LogStats& stats) {
   json.field("staging_bytes", stats.staging_bytes);
   json.field("failures", stats.failures);
   json.field("held_days", stats.held_days);
+  json.field("append_allocations", stats.append_allocations);
 }
 
 void write_opening(JsonWriter& json, const OpeningReport& report) {
@@ -112,7 +127,7 @@ void write_opening(JsonWriter& json, const OpeningReport& report) {
   json.end_object();
 }
 
-std::string describe_shard(Shard& shard) {
+std::string describe_shard(Shard& shard, const LogExtent& extent) {
   LogStats stats = shard.log().stats();
   JsonWriter json;
   json.begin_object();
@@ -122,10 +137,10 @@ std::string describe_shard(Shard& shard) {
   json.field("day", std::string_view(format_day(stats.day)));
   json.field("first_day", std::string_view(format_day(stats.first_day)));
   json.field("days", stats.days);
-  json.field("segments", stats.segments);
+  json.field("segments", extent.segments);
   json.field("segment_number", stats.segment_number);
   json.field("segment_used", stats.segment_used);
-  json.field("log_bytes", stats.log_bytes);
+  json.field("log_bytes", extent.bytes);
   json.field("pool_ready", stats.pool_ready);
   json.field("free_bytes", stats.free_bytes);
   json.field("streams", stats.streams);
@@ -137,14 +152,18 @@ std::string describe_shard(Shard& shard) {
   json.field("written", stats.watermarks.written.value);
   json.field("appended", stats.watermarks.appended.value);
   json.end_object();
+  json.field("acknowledgement_rounds", shard.acknowledgement_rounds());
   write_commits(json, stats);
   write_opening(json, shard.report());
   json.end_object();
   return json.take();
 }
 
+/// A turn's part of visiting streams, and of writing them down.
+constexpr std::size_t streams_per_turn = 512;
+
 /// The streams with the smallest ids above `after`, at most `streams_max` of them.
-void collect_streams(Shard& shard, const wire::Stat& request, CorePart& part) {
+Task<> collect_streams(Core&, Shard& shard, const wire::Stat& request, CorePart& part) {
   std::size_t most = request.streams_max == 0 ? wire::stat_streams_default : request.streams_max;
   auto by_id = [](const StreamRow& a, const StreamRow& b) { return a.id < b.id; };
   auto& rows = part.streams;
@@ -160,18 +179,29 @@ void collect_streams(Shard& shard, const wire::Stat& request, CorePart& part) {
         {info.id, std::string(info.name), shard.index(), info.first_offset, info.next_offset, info.next_id, info.day});
     std::push_heap(rows.begin(), rows.end(), by_id);
   };
-  shard.log().visit_streams(visit);
+  std::make_heap(rows.begin(), rows.end(), by_id);
+  for (std::size_t from = 0; shard.is_open();) {
+    from = shard.log().visit_streams(from, streams_per_turn, visit);
+    if (from == 0) break;
+    co_await Yield{};
+  }
+  co_return Result<>();
 }
 
-void fill_part(Core& core, Gathering& gathering) {
+Task<> fill_part(Core& core, Gathering& gathering) {
   CorePart& part = gathering.parts[core.number()];
   part.core = describe_core(core);
   for (auto& shard : core.shards()) {
     if (!shard->is_open()) continue;
+    auto measuring = shard->measure();
+    auto extent = co_await measuring;
+    if (!shard->is_open()) continue;
     if (!part.shards.empty()) part.shards += ',';
-    part.shards += describe_shard(*shard);
-    collect_streams(*shard, gathering.request, part);
+    part.shards += describe_shard(*shard, extent ? *extent : LogExtent{});
+    auto collecting = collect_streams(core, *shard, gathering.request, part);
+    (void)co_await collecting;
   }
+  co_return Result<>();
 }
 
 void write_server(JsonWriter& json, Core& core) {
@@ -198,20 +228,22 @@ void write_server(JsonWriter& json, Core& core) {
   json.end_object();
 }
 
-void write_streams(JsonWriter& json, Gathering& gathering) {
-  std::vector<StreamRow> rows;
+Task<> write_streams(Core&, JsonWriter& json, Gathering& gathering) {
+  std::vector<const StreamRow*> rows;
   std::uint64_t total = 0;
   for (CorePart& part : gathering.parts) {
     total += part.streams_total;
-    rows.insert(rows.end(), part.streams.begin(), part.streams.end());
+    for (const StreamRow& row : part.streams) rows.push_back(&row);
   }
   std::size_t most = gathering.request.streams_max == 0 ? wire::stat_streams_default : gathering.request.streams_max;
-  std::sort(rows.begin(), rows.end(), [](const StreamRow& a, const StreamRow& b) { return a.id < b.id; });
+  std::sort(rows.begin(), rows.end(), [](const StreamRow* a, const StreamRow* b) { return a->id < b->id; });
   if (rows.size() > most) rows.resize(most);
   json.field("streams_total", total);
   json.key("streams");
   json.begin_array();
-  for (const StreamRow& row : rows) {
+  for (std::size_t i = 0; i < rows.size(); i++) {
+    if (i % streams_per_turn == streams_per_turn - 1) co_await Yield{};
+    const StreamRow& row = *rows[i];
     json.begin_object();
     json.field("name", std::string_view(row.name));
     json.field("id", std::string_view(hex_id(row.id.value)));
@@ -223,26 +255,30 @@ void write_streams(JsonWriter& json, Gathering& gathering) {
     json.end_object();
   }
   json.end_array();
+  co_return Result<>();
 }
 
-void answer(Core& core, Gathering& gathering) {
-  Connection* connection = core.find(gathering.connection_id);
-  if (connection == nullptr || connection->ending()) return;
+Task<> answer(Core& core, std::shared_ptr<Gathering> gathering) {
   JsonWriter json;
   json.begin_object();
   write_server(json, core);
   json.key("cores");
   json.begin_array();
-  for (CorePart& part : gathering.parts) json.raw(part.core);
+  for (CorePart& part : gathering->parts) json.raw(part.core);
   json.end_array();
   json.key("shards");
   json.begin_array();
-  for (CorePart& part : gathering.parts)
+  for (CorePart& part : gathering->parts)
     if (!part.shards.empty()) json.raw(part.shards);
   json.end_array();
-  write_streams(json, gathering);
+  auto writing = write_streams(core, json, *gathering);
+  (void)co_await writing;
   json.end_object();
-  connection->answer(wire::StatText{gathering.request.request_id, json.text()});
+  Connection* connection = core.find(gathering->connection_id);
+  if (connection != nullptr && !connection->ending())
+    connection->answer(wire::StatText{gathering->request.request_id, json.text()});
+  core.end_work();
+  co_return Result<>();
 }
 
 /// Asks one core, or, when it was the last to be asked, brings everything back.
@@ -250,15 +286,23 @@ class Ask final : public Errand {
  public:
   explicit Ask(std::shared_ptr<Gathering> gathering) : gathering_(std::move(gathering)) {}
   void run(Core& core) override {
-    if (complete_) return answer(core, *gathering_);
-    fill_part(core, *gathering_);
-    if (gathering_->left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-    auto back = std::make_unique<Ask>(gathering_);
-    back->complete_ = true;
-    core.server().post(gathering_->asking_core, std::move(back));
+    core.begin_work();
+    core.reactor().spawn(complete_ ? answer(core, gathering_) : contribute(core, gathering_));
   }
 
  private:
+  static Task<> contribute(Core& core, std::shared_ptr<Gathering> gathering) {
+    auto filling = fill_part(core, *gathering);
+    (void)co_await filling;
+    if (gathering->left.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      auto back = std::make_unique<Ask>(gathering);
+      back->complete_ = true;
+      core.server().post(gathering->asking_core, std::move(back));
+    }
+    core.end_work();
+    co_return Result<>();
+  }
+
   std::shared_ptr<Gathering> gathering_;
   bool complete_ = false;
 };

@@ -124,7 +124,7 @@ void Committer::submit_group(CommitActions& actions) {
 
 // Room for `bytes` in the ring that overwrites no slot whose bytes are in the tail alone; slots never wrap.
 bool Committer::place_slot(std::uint64_t bytes, std::uint64_t& ring_at) {
-  if constexpr (mutant("tail_overwrite_early")) {
+  if (mutant("tail_overwrite_early")) {
     ring_at = 0;
     return true;
   }
@@ -204,7 +204,7 @@ void Committer::complete(CommitActions& actions, const CommitEvent& event) {
   }
   write.done = true;
   Lsn before = durable_;
-  if constexpr (mutant("ack_out_of_order")) durable_ = std::max(durable_, write.end);
+  if (mutant("ack_out_of_order")) durable_ = std::max(durable_, write.end);
   recorded_ = std::max(recorded_, write.recorded);
   if (write.is_group) group(write.group).written = true;
   for (bool moved = true; moved;) {

@@ -17,17 +17,19 @@ Result<> DayRule::start(Nanos wall, Nanos monotonic, bool accept_clock) {
   return {};
 }
 
-DayStamp DayRule::stamp(Nanos wall, Nanos monotonic) const {
+DayStamp DayRule::stamp(Nanos wall, Nanos monotonic, bool sealed) const {
   DayStamp stamp;
-  Day today = day_of(std::max(wall, last_time_), offset_seconds_);
+  const Day least = sealed ? last_day_.next() : last_day_;
+  const Nanos least_time = sealed ? std::max(last_time_, day_begin(least, offset_seconds_)) : last_time_;
+  Day today = day_of(std::max(wall, least_time), offset_seconds_);
   const bool outran = (wall - wall_at_start_) - (monotonic - monotonic_at_start_) > outrun_max;
-  if (outran && last_day_ != Day{} && today > last_day_) {
+  if (outran && last_day_ != Day{} && today > least) {
     stamp.held = true;
-    wall = std::min(wall, day_begin(last_day_.next(), offset_seconds_) - 1);
-    today = last_day_;
+    wall = std::min(wall, day_begin(least.next(), offset_seconds_) - 1);
+    today = least;
   }
-  stamp.leader_time = std::max(last_time_, wall);
-  stamp.day = std::max(last_day_, today);
+  stamp.leader_time = std::max(least_time, wall);
+  stamp.day = std::max(least, today);
   return stamp;
 }
 

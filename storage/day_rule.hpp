@@ -3,6 +3,7 @@
 //   leader time = max(last, now); day = leader time at the log's fixed offset from UTC, never going backwards.
 //   While running, a wall clock that outran the monotonic one by more than `outrun_max` holds the day (and the leader time at
 //   its last instant) until the clock is believable again or the process is started anew.
+//   A sealed day gets no more: whatever the clock says, the next batch is of a later day, at its first instant at least.
 //   At the start any day from the last one on is accepted, up to `ahead_days_max` ahead of it without accept_clock.
 //
 // Pure: times are handed in.
@@ -31,8 +32,8 @@ class DayRule {
   /// What the start of a process has to ask first, and what it may override. Errors: clock_jumped.
   Result<> start(Nanos wall, Nanos monotonic, bool accept_clock);
 
-  /// The stamp a batch gets now. Changes nothing: took() does.
-  DayStamp stamp(Nanos wall, Nanos monotonic) const;
+  /// The stamp a batch gets now; `sealed`: the newest batch is the seal of its day. Changes nothing: took() does.
+  DayStamp stamp(Nanos wall, Nanos monotonic, bool sealed) const;
   void took(const DayStamp& stamp);
 
   Nanos last_time() const { return last_time_; }

@@ -41,11 +41,11 @@ struct Seek {
   static Seek at_id(Day day, RecordId id) { return {.by = By::day_id, .day = day, .id = id}; }
 };
 
+/// How far the index of a day is that is derived from its segments anew.
 struct IndexProgress {
   Day day{};
   std::uint64_t segments_done = 0;
-  std::uint64_t segments_total = 0;
-  std::uint64_t bytes_done = 0;
+  std::uint64_t segments_total = 0;  // 0 = nothing is derived now
 };
 
 struct IndexStats {
@@ -56,6 +56,7 @@ struct IndexStats {
   std::uint64_t directories_written = 0;
   std::uint64_t bytes_written = 0;
   std::uint64_t failures = 0;  // units that could not be written; derived anew when they are needed
+  IndexProgress deriving;
 };
 
 class IndexFile;

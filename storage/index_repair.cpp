@@ -52,18 +52,27 @@ Task<> IndexRepair::repair(Day day, std::uint32_t until, SegmentKey first_kept) 
   auto bringing = bring_tables(tables, from, first_kept);
   auto brought = co_await bringing;
   if (!brought) co_return fail(brought.error());
-  for (std::size_t i = 0; i < missing.size(); ++i) {
-    if (progress) progress({day, i, missing.size(), 0});
-    std::optional<SegmentKey> next;
-    const auto place = std::upper_bound(segments->begin(), segments->end(), missing[i]);
-    if (place != segments->end()) next = *place;
-    auto replaying = replay(missing[i], next, tables, file->get());
-    auto replayed = co_await replaying;
-    if (!replayed) co_return fail(replayed.error());
-  }
+  auto replaying = replay_all(*segments, missing, tables, file->get());
+  auto replayed = co_await replaying;
+  index_.stats().deriving = {};
+  if (!replayed) co_return fail(replayed.error());
   if (!table || (*file)->spine().empty()) co_return Result<>{};
   auto appending = append_table(**file, tables);
   co_return co_await appending;
+}
+
+Task<> IndexRepair::replay_all(const std::vector<SegmentKey>& segments, const std::vector<SegmentKey>& missing,
+                               Tables& tables, IndexFile* file) {
+  for (std::size_t i = 0; i < missing.size(); ++i) {
+    index_.stats().deriving = {missing[i].day, i, missing.size()};
+    std::optional<SegmentKey> next;
+    const auto place = std::upper_bound(segments.begin(), segments.end(), missing[i]);
+    if (place != segments.end()) next = *place;
+    auto replaying = replay(missing[i], next, tables, file);
+    auto replayed = co_await replaying;
+    if (!replayed) co_return fail(replayed.error());
+  }
+  co_return Result<>{};
 }
 
 Task<std::vector<SegmentKey>> IndexRepair::list(Day day, SegmentKey first_kept) {

@@ -38,20 +38,19 @@ class IndexRepair {
   Reactor& reactor() { return reactor_; }
 
   /// Segments of `day` before number `until` are in its index when this ends, and the day table too when `until` is all_segments
-  /// (the day is over then). A segment that is gone is passed over. Errors: io_failed, no_space and their like.
+  /// (the day is over then). A segment that is gone is passed over. stats().deriving says how far it is. Errors: io_failed, no_space and their like.
   static constexpr std::uint32_t all_segments = UINT32_MAX;
   Task<> repair(Day day, std::uint32_t until, SegmentKey first_kept);
   /// Reads every unit of the day against its hash; when one does not verify, the file is emptied. True: nothing was wrong.
   Task<bool> verify(Day day);
-
-  /// Shown while it works.
-  std::function<void(const IndexProgress&)> progress;
 
  private:
   class Replay;
   Task<std::vector<SegmentKey>> list(Day day, SegmentKey first_kept);
   Task<> replay(SegmentKey segment, std::optional<SegmentKey> next, Tables& tables, IndexFile* file);
   Task<> bring_tables(Tables& tables, SegmentKey until, SegmentKey first_kept);
+  Task<> replay_all(const std::vector<SegmentKey>& segments, const std::vector<SegmentKey>& missing, Tables& tables,
+                    IndexFile* file);
   Task<> append_table(IndexFile& file, const Tables& tables);
 
   Reactor& reactor_;

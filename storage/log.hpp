@@ -35,13 +35,14 @@ struct LogOptions {
   std::uint64_t segment_bytes = 128 * MiB;
   std::uint64_t memory_bytes = 256 * MiB;  // everything this shard may hold: staging, tail cache, read buffers, tables
   std::int32_t day_offset_seconds = 0;
-  std::uint32_t pool_segments = 2;         // segments kept prepared; a burst of so many costs no zeroing
-  std::uint32_t retain_days = 0;       // 0 = all
-  std::uint64_t retain_bytes = 0;      // 0 = all
-  bool buffered = false;               // no O_DIRECT: for filesystems without it; never the default
-  std::uint64_t tail_bytes = 1 * MiB;  // the tail's ring, for a log that is created
-  bool separate_sync = false;          // write, then fdatasync, instead of one DSYNC write
-  bool accept_clock = false;           // believe a wall clock more than 366 days ahead of the last day
+  std::uint32_t pool_segments = 2;           // segments kept prepared; a burst of so many costs no zeroing
+  std::uint32_t retain_days = 0;             // 0 = all
+  std::uint64_t retain_bytes = 0;            // 0 = all
+  bool buffered = false;                     // no O_DIRECT: for filesystems without it; never the default
+  std::uint64_t tail_bytes = 1 * MiB;        // the tail's ring, for a log that is created
+  bool separate_sync = false;                // write, then fdatasync, instead of one DSYNC write
+  bool accept_clock = false;                 // believe a wall clock more than 366 days ahead of the last day
+  std::uint64_t (*allocations)() = nullptr;  // heap allocations of the process so far; nullptr = not counted
 };
 
 /// Where a batch stands. For a repeat (same producer, epoch, sequence) it is the position of the first copy.
@@ -133,10 +134,9 @@ struct LogStats {
   std::uint64_t first_kept_segment = 0;  // and its oldest segment
   Lsn first_lsn{1};                      // the first batch that retention left
   std::uint64_t days = 0;
-  std::uint64_t segments = 0;
-  std::uint64_t segment_number = 0;  // the open one's, in its day
+  bool segment_open = false;
+  std::uint32_t segment_number = 0;  // the open one's, in its day
   std::uint64_t segment_used = 0;
-  std::uint64_t log_bytes = 0;  // all segments up to their last group
   std::uint64_t pool_ready = 0;
   std::uint64_t free_bytes = 0;  // as of the last look
   std::uint64_t streams = 0;
@@ -149,13 +149,14 @@ struct LogStats {
   std::uint64_t slot_writes = 0;
   std::uint64_t group_writes = 0;
   std::uint64_t durable_end_writes = 0;
-  std::uint64_t write_bytes = 0;     // slots and groups, padding included
-  std::uint64_t prepared_bytes = 0;  // zeros written ahead
-  Nanos commit_max = 0;              // longest write
-  Nanos commit_total = 0;            // sum over slot_writes + group_writes
-  std::uint64_t staging_bytes = 0;   // appended, not yet durable
-  std::uint64_t failures = 0;        // commit writes that failed
-  std::uint64_t held_days = 0;       // times a day was held because the wall clock outran the monotonic one
+  std::uint64_t write_bytes = 0;         // slots and groups, padding included
+  std::uint64_t prepared_bytes = 0;      // zeros written ahead
+  Nanos commit_max = 0;                  // longest write
+  Nanos commit_total = 0;                // sum over slot_writes + group_writes
+  std::uint64_t staging_bytes = 0;       // appended, not yet durable
+  std::uint64_t append_allocations = 0;  // heap allocations of the process during appends; 0 in steady state
+  std::uint64_t failures = 0;            // commit writes that failed
+  std::uint64_t held_days = 0;           // times a day was held because the wall clock outran the monotonic one
 };
 
 class LogCore;
@@ -202,8 +203,10 @@ class Log {
 
   Result<StreamInfo> find_stream(StreamId id) const;
   std::size_t stream_count() const;
-  /// Every stream, in no order.
-  void visit_streams(const std::function<void(const StreamInfo&)>& visit) const;
+  /// Streams in the order of their names' arrival: looks at `most` of them from place `from` on, and returns the place to go
+  /// on from; 0 = that was all. Names that came meanwhile are seen, the others stay where they are.
+  std::size_t visit_streams(std::size_t from, std::size_t most,
+                            const std::function<void(const StreamInfo&)>& visit) const;
   /// Ranges of batches that were durable and are gone: readers answer data_loss there.
   const std::vector<DamagedRange>& damaged() const;
   const LogOptions& options() const;
@@ -219,6 +222,7 @@ class Log {
  private:
   explicit Log(std::unique_ptr<LogCore> core);
   std::unique_ptr<LogCore> core_;
+  std::uint64_t append_allocations_ = 0;
 };
 
 }  // namespace millrace

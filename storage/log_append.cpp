@@ -163,7 +163,7 @@ AppendPosition LogCore::append_data(const BatchHeader& producer, Bytes body, std
   sealed_ = false;
   day_rule_->took(stamp);
   view_->appended(header, whole, position);
-  if constexpr (mutant("reader_past_durable")) view_->durable_moved(writer_->marks().appended);
+  if (mutant("reader_past_durable")) view_->durable_moved(writer_->marks().appended);
   ++appended_batches_;
   appended_records_ += header.record_count;
   appended_body_bytes_ += header.body_bytes;
@@ -250,15 +250,6 @@ Result<StreamInfo> LogCore::find_stream(StreamId id) const {
   if (number == Catalogue::none || !tables_->streams().at(number).created) return fail(Error::unknown_stream);
   const Stream& stream = tables_->streams().at(number);
   return StreamInfo{stream.id, stream.name, stream.next_offset, stream.first_kept, stream.next_id, stream.day};
-}
-
-void LogCore::visit_streams(const std::function<void(const StreamInfo&)>& visit) const {
-  const Catalogue& streams = tables_->streams();
-  for (std::uint32_t number = 0; number < streams.size(); ++number) {
-    const Stream& stream = streams.at(number);
-    if (!stream.created) continue;
-    visit({stream.id, stream.name, stream.next_offset, stream.first_kept, stream.next_id, stream.day});
-  }
 }
 
 }  // namespace millrace

@@ -58,7 +58,8 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   void remove_listener(LogListener& listener);
   Result<StreamInfo> find_stream(StreamId id) const;
   std::size_t stream_count() const { return tables_->streams().created(); }
-  void visit_streams(const std::function<void(const StreamInfo&)>& visit) const;
+  std::size_t visit_streams(std::size_t from, std::size_t most,
+                            const std::function<void(const StreamInfo&)>& visit) const;
   const std::vector<DamagedRange>& damaged() const { return damaged_; }
   const LogOptions& options() const { return options_; }
   ReadView& view() { return *view_; }
@@ -89,7 +90,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   /// A control batch of its own, with day and place. For registrations, trims, states.
   std::expected<Lsn, AppendRefusal> append_alone(BatchKind kind, Bytes body);
   AppendRefusal no_space() const;
-  DayStamp stamp_now() const { return day_rule_->stamp(reactor_.wall_now(), reactor_.now()); }
+  DayStamp stamp_now() const { return day_rule_->stamp(reactor_.wall_now(), reactor_.now(), sealed_); }
 
   // Segments: log_segments.cpp.
   bool can_begin() const;

@@ -31,6 +31,13 @@ LogCore::Placed LogCore::seal_day(const DayStamp& next) {
   stamp.leader_time = std::max(tables_->log().last_leader_time,
                                std::min(next.leader_time, day_begin(day.next(), options_.day_offset_seconds) - 1));
   const std::uint64_t span = batch_span(sizeof(SealBody)) + (epoch_pending_ ? batch_span(sizeof(EpochBody)) : 0);
+  // The seal closes its segment, and the next day's takes the place that waits for a file: this one must have its own by then.
+  if (!writer_->has_segment() && can_begin()) begin_segment(next_key(day));
+  if (!writer_->has_segment() || !writer_->segment().attached) {
+    if (writer_->has_segment() && pool_.can_supply()) return std::unexpected(AppendRefusal{Error::retry_later, retry_after_ms});
+    no_space_ = true;
+    return std::unexpected(no_space());
+  }
   if (Placed placed = place(span, day, true); !placed) return placed;
   append_prologue(stamp);
   FinishJob job;

@@ -191,7 +191,7 @@ void LogCore::background(Task<> work) {
 }
 
 void LogCore::writer_durable(Lsn durable) {
-  if constexpr (!mutant("reader_past_durable")) view_->durable_moved(durable);
+  if (!mutant("reader_past_durable")) view_->durable_moved(durable);
   notify_progress();
   tell([&](LogListener& listener) { listener.log_durable(durable); });
 }
@@ -303,6 +303,19 @@ LogCondition LogCore::condition() const {
   return LogCondition::stopped;
 }
 
+std::size_t LogCore::visit_streams(std::size_t from, std::size_t most,
+                                   const std::function<void(const StreamInfo&)>& visit) const {
+  const Catalogue& streams = tables_->streams();
+  from = std::min(from, streams.size());
+  const std::size_t end = from + std::min(most, streams.size() - from);
+  for (std::size_t number = from; number < end; ++number) {
+    const Stream& stream = streams.at(static_cast<std::uint32_t>(number));
+    if (!stream.created) continue;
+    visit({stream.id, stream.name, stream.next_offset, stream.first_kept, stream.next_id, stream.day});
+  }
+  return end < streams.size() ? end : 0;
+}
+
 LogStats LogCore::stats() const {
   LogStats stats;
   stats.condition = condition();
@@ -313,6 +326,7 @@ LogStats LogCore::stats() const {
   stats.first_kept_segment = first_kept_.number;
   stats.days = days_;
   if (writer_ && writer_->has_segment()) {
+    stats.segment_open = true;
     stats.segment_number = writer_->segment().key.number;
     stats.segment_used = writer_->segment().end;
   }

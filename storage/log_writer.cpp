@@ -284,7 +284,7 @@ void LogWriter::write_slot(const CommitAction& action) {
 void LogWriter::submit(Write& write) {
   write.operation.code = OperationCode::write;
   write.operation.durable = !separate_sync_;
-  if constexpr (mutant("ack_before_dsync")) write.operation.durable = false;
+  if (mutant("ack_before_dsync")) write.operation.durable = false;
   write.begun = reactor_.now();
   write.syncing = false;
   write.attempts = 0;
@@ -298,7 +298,7 @@ void LogWriter::completed(Write& write, std::int32_t result) {
   // Interrupted before anything was done, or moved in part: written again whole, from the group's start, so that no
   // block is ever left to a write that ends inside it. An error is never tried again: the system may have dropped the bytes.
   bool again = partial || (result < 0 && error_from_errno(-result) == Error::would_block);
-  if constexpr (mutant("short_write_ignored")) again = again && !(partial && result > 0);
+  if (mutant("short_write_ignored")) again = again && !(partial && result > 0);
   if (again && ++write.attempts < write_attempts_max) {
     stats_.short_writes += partial;
     reactor_.submit(write.operation);

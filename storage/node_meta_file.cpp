@@ -186,7 +186,7 @@ Task<Epoch> ShardMeta::take_epoch(Epoch above, Day last_day) {
   const Epoch epoch = std::max(slot.epoch, above).next();
   millrace::take_epoch(slot, epoch);
   slot.last_day = std::max(slot.last_day, last_day);
-  if constexpr (mutant("epoch_not_persisted")) {
+  if (mutant("epoch_not_persisted")) {
     slot_.epoch = epoch;
     co_return epoch;
   }

@@ -54,7 +54,7 @@ Task<> Opening::load_tables() {
   if (candidates_.empty() || !candidates_.front().header) co_return Result<>{};
   const SegmentKey newest = candidates_.front().segment.key;
   SegmentKey from = opened_.first_kept;
-  if constexpr (mutant("dedupe_lost_at_restart")) co_return Result<>{};
+  if (mutant("dedupe_lost_at_restart")) co_return Result<>{};
   if (!(from < newest)) co_return Result<>{};
   report_.step = "loading the tables";
   StateLoadOptions wanted{.shard_directory = options_.directory,

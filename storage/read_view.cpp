@@ -136,6 +136,12 @@ void ReadView::day_finished(Day day) {
   wake();
 }
 
+void ReadView::day_indexed(Day day) {
+  MR_ASSERT(!options_.write_index);
+  if (std::erase_if(runs_, [&](const RunPtr& run) { return run->segment().key.day == day && run != open_; }) > 0)
+    ++runs_moved_;
+}
+
 void ReadView::drop_before(SegmentKey first) {
   front_dropped_ = front_dropped_ || first > first_kept_;
   first_kept_ = std::max(first_kept_, first);

@@ -112,6 +112,8 @@ class ReadView {
   void segment_settled(SegmentKey segment);
   /// The day's seal is durable and its last segment closed; the day table is appended to its index.
   void day_finished(Day day);
+  /// For a view that writes no index: somebody else's index of the day is complete, so its runs leave memory.
+  void day_indexed(Day day);
   /// Every segment before `first` is going away: no reader begins to read there any more.
   void drop_before(SegmentKey first);
   void lost(LostLsns range);

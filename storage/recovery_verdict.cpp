@@ -33,7 +33,7 @@ void SegmentRecovery::Machine::decide_open() {
 
   bool damaged = end_.next_lsn < durable_;
   bool far = nonzero_end_ > prefix_end && nonzero_end_ - prefix_end > in_flight_max();
-  if constexpr (mutant("first_bad_truncation")) {
+  if (mutant("first_bad_truncation")) {
     damaged = collides = far = false;
     explained_ = true;
   }

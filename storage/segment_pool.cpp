@@ -160,7 +160,7 @@ Task<> SegmentPool::prepare_file(std::string name, bool recycled) {
 }
 
 Task<> SegmentPool::zero(File& file, [[maybe_unused]] bool recycled) {
-  if constexpr (mutant("stale_segment_not_zeroed"))
+  if (mutant("stale_segment_not_zeroed"))
     if (recycled) co_return Result<>{};
   for (std::uint64_t at = 0; at < options_.segment_bytes; at += write_zeroes_step) {
     const std::uint64_t length = std::min(write_zeroes_step, options_.segment_bytes - at);

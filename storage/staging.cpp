@@ -35,7 +35,7 @@ void Staging::trim(GroupBuffer& newest, std::size_t bytes) {
   MR_ASSERT(open_ && bytes <= newest.capacity && newest.at + block_bytes + newest.capacity == head_);
   newest.capacity = align_up(bytes, block_bytes);
   head_ = newest.at + block_bytes + newest.capacity;
-  if constexpr (mutant("reused_inflight_buffer")) head_ = newest.at;
+  if (mutant("reused_inflight_buffer")) head_ = newest.at;
   open_ = false;
 }
 

@@ -16,6 +16,7 @@ namespace {
 constexpr std::size_t window_bytes_max = 64 * KiB;
 constexpr std::size_t flush_bytes = 256 * KiB;
 constexpr std::size_t row_max = 8 * KiB;
+constexpr std::size_t row_min = 24;  // its head and its longest key
 constexpr std::size_t rows_per_step = 512;
 constexpr std::uint64_t capacity_step = 1 * MiB;
 constexpr std::uint64_t row_head_bytes = 8;
@@ -39,7 +40,7 @@ Task<Bytes> RowSource::next() {
     }
     const Bytes row = memory_.bytes().subspan(at_ - window_);
     const std::size_t length = row_length(row);
-    if (length > row_max || length > end_ - at_) co_return fail(Error::corrupt);
+    if (length < row_min || length > row_max || length > end_ - at_) co_return fail(Error::corrupt);
     if (need >= length) {
       at_ += length;
       co_return row.first(length);

@@ -161,7 +161,8 @@ Task<> VerifyWalk::walk_shard(ShardIndex shard) {
     if (!finished) co_return fail(finished.error());
   }
   report_.tail_batches += log.tail_batches();
-  co_return {};
+  auto looking = look_aside();
+  co_return co_await looking;
 }
 
 Task<> VerifyWalk::list_segments() {

@@ -3,7 +3,8 @@
 //
 // Works on a stopped, crashed, copied or live directory. Of the segment that is written to it verifies what is durable: what a
 // crash tore behind that is not damage, and a live segment that changes under the reader is read again. Days and segments that
-// retention takes away meanwhile are passed over. The state file, pool and quarantine are not looked at: they prove nothing.
+// retention takes away meanwhile are passed over. The state file, pool and quarantine prove nothing: what is in them is
+// counted, and noted where a person should know, and never is damage.
 //
 // Thread: the reactor's; the largest step is one segment's index.
 #pragma once
@@ -81,7 +82,11 @@ struct VerifyReport {
   std::uint64_t records = 0;
   std::uint64_t bytes = 0;  // read
   std::uint64_t index_entries = 0;
-  std::uint64_t tail_batches = 0;  // that stand only in a tail so far
+  std::uint64_t tail_batches = 0;   // that stand only in a tail so far
+  std::uint64_t state_files = 0;    // with a slot that verifies
+  std::uint64_t pool_segments = 0;  // prepared, and read as zeros
+  std::uint64_t quarantine_files = 0;
+  std::uint64_t quarantine_bytes = 0;
   std::uint64_t damages = 0;
 };
 

@@ -43,6 +43,13 @@ class VerifyWalk {
   void check_gap(std::size_t number);
   void judge(const Segment& segment, const Verdict& verdict, bool open);
 
+  // What stands beside the log: verify_aside.cpp.
+  Task<> look_aside();
+  Task<> look_at_state();
+  Task<> look_at_pool();
+  Task<> look_at_quarantine();
+  Task<std::uint64_t> first_not_zero(std::string path);
+
   Task<> begin_index(Day day);
   Task<> check_run(const CheckedRun& run, bool whole);
   Task<std::optional<UnitHeader>> next_unit();

@@ -9,7 +9,7 @@ import time
 import wire
 from harness import Skip, connect, expect, lines, main, run
 
-BAD_FRAME, TOO_LARGE, TIMED_OUT = 113, 101, 5
+BAD_FRAME, TOO_LARGE, TIMED_OUT, BAD_BODY = 113, 101, 5, 114
 
 
 def expect_refusal(sock, error):
@@ -69,6 +69,51 @@ def stream_names(case):
         expect(0 < len(done.stderr.splitlines()) <= 3, f"{name!r}: {done.stderr!r}")
     found = [os.path.join(folder, name) for folder, _, names in os.walk(case.folder) for name in names if "passwd" in name]
     expect(not found, f"a name became a path: {found}")
+    server.expect_alive()
+    server.stop()
+
+
+def large_batch(sock, stream, records):
+    """The first stored batch of at least so many records; how lines fall into batches is a matter of time."""
+    sock.sendall(wire.read_earliest(7, stream, 1 << 20))
+    while True:
+        kind, _, _, _, body = wire.receive(sock)
+        expect(kind != wire.READ_END, f"no batch of {records} records")
+        while kind == wire.BATCHES and body:
+            length = int.from_bytes(body[76:80], "little")
+            if int.from_bytes(body[72:76], "little") >= records:
+                return body[:192 + length]
+            body = body[192 + length + -(192 + length) % 16:]
+
+
+def backwards_body(case):
+    """Ends that fall, in a batch whose hashes all fit: refused alone, and nothing of it is stored."""
+    server = case.server()
+    server.append("ends", lines(2000, width=50))
+    before = server.read("ends").stdout
+    with connect(server) as sock:
+        sock.sendall(wire.hello())
+        expect(wire.receive(sock)[0] == wire.WELCOME, "no welcome")
+        stored = large_batch(sock, b"ends", 3)
+        body = bytearray(stored[192:])
+        sound = wire.producers_batch(stored, body)
+        first = int.from_bytes(stored[56:64], "little")
+        lengths = [len(record) for record in before.split(b"\n")[first:first + 3]]
+        at = body.find(b"".join(sum(lengths[:i + 1]).to_bytes(4, "little") for i in range(3)))
+        expect(at > 0, "the ends are not where they were looked for")
+        body[at:at + 8] = body[at + 4:at + 8] + body[at:at + 4]
+        answers = {}
+        sock.sendall(wire.frame(wire.APPEND, 20, sound) + wire.frame(wire.APPEND, 21, wire.producers_batch(stored, body)) +
+                     wire.frame(wire.APPEND, 22, sound))
+        while len(answers) < 3:
+            kind, _, _, _, entries = wire.receive(sock)
+            if kind == wire.ACKS:
+                for begin in range(0, len(entries), 48):
+                    answers[int.from_bytes(entries[begin:begin + 8], "little")] = int.from_bytes(entries[begin + 44:begin + 46], "little")
+        expect(answers == {20: 0, 21: BAD_BODY, 22: 0}, f"answers: {answers}")
+    records = int.from_bytes(stored[72:76], "little")
+    after = server.read("ends").stdout
+    expect(after.startswith(before) and after.count(b"\n") == 2000 + 2 * records, "the two sound batches, and nothing else, are not there")
     server.expect_alive()
     server.stop()
 
@@ -142,12 +187,35 @@ def command_lines(case):
         expect(done.returncode == 2 and said in done.stderr.decode(), f"{flags}: exit {done.returncode}: {done.stderr!r}")
     expect(not os.path.exists(data), "a refused command line made the directory")
     expect(run("version").stdout.startswith(b"millrace "), "no version")
-    for verb in ("serve", "append", "read", "stat", "verify"):
+    listed = run("help").stdout.decode()
+    verbs = [line.split()[0] for line in listed.split("Subcommands:")[1].splitlines() if line.startswith("  ")]
+    expect({"serve", "append", "read", "stat", "verify", "version"} <= set(verbs), f"help names {verbs}")
+    for verb in verbs:
         text = run(verb, "--help").stdout
         expect(b"xample" in text, f"{verb} --help has no example")
-    expect(b"serve" in run("help").stdout, "help does not name serve")
     done = run("nonsense", check=False)
     expect(done.returncode == 2 and done.stderr and not done.stdout, "an unknown verb is not refused on stderr")
+
+
+def config_files(case):
+    """A settings file with something wrong in it is refused by its line, before anything is made."""
+    data = case.path()
+    for text, said in (
+            ('data = "DATA"\nlisten-on = "127.0.0.1:0"\n', ("listen-on", "line 2")),
+            ('data = "DATA"\nsegment-bytes = "a lot"\n', ("segment-bytes", "a lot")),
+            ('data = "DATA"\nmemory = [1, 2]\n', ("memory", "line 2")),
+            ('data = "DATA"\nlisten = "0.0.0.0:0"\n', ("--insecure",)),
+            ('data = "DATA"\n[server]\nshards = 2\n', ("line 2",)),
+            ('data = "DATA\n', ("line 1",)),
+    ):
+        path = case.path("wrong.toml")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text.replace("DATA", data))
+        done = run("serve", "--config", path, check=False, timeout=20)
+        expect(done.returncode == 2, f"{text!r}: exit {done.returncode}: {done.stderr!r}")
+        expect(all(word in done.stderr.decode() for word in said), f"{text!r}: {done.stderr!r} does not name {said}")
+        expect(len(done.stderr.splitlines()) == 1, f"{text!r}: more than one line: {done.stderr!r}")
+    expect(not os.path.exists(data), "a refused file made the directory")
 
 
 if __name__ == "__main__":
@@ -156,7 +224,9 @@ if __name__ == "__main__":
         ("four_gib_claim", four_gib_claim),
         ("half_a_hello", half_a_hello),
         ("stream_names", stream_names),
+        ("backwards_body", backwards_body),
         ("slow_reader", slow_reader),
         ("ten_thousand_idle", ten_thousand_idle),
         ("command_lines", command_lines),
+        ("config_files", config_files),
     ]))

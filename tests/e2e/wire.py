@@ -8,6 +8,10 @@ _xxhash = ctypes.CDLL(ctypes.util.find_library("xxhash") or "libxxhash.so.0")
 _xxhash.XXH3_64bits.restype = ctypes.c_uint64
 _xxhash.XXH3_64bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
 
+_xxhash.XXH3_128bits.restype = type("Hash128", (ctypes.Structure,), {"_fields_": [("low", ctypes.c_uint64), ("high", ctypes.c_uint64)]})
+_xxhash.XXH3_128bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+
+APPEND, ACKS, BATCHES, READ_END = 4, 133, 135, 137
 HELLO, OPEN_STREAM, READ, READ_CREDIT, STAT, PING = 1, 2, 5, 6, 8, 9
 WELCOME, REFUSED, PONG = 129, 130, 139
 ANY_SHARD = 0xFFFFFFFF
@@ -34,6 +38,17 @@ def hello(name=b"e2e"):
 def read_earliest(request_id, stream, credit):
     positions = struct.pack("<B3xIQ", 1, 0, 0) + struct.pack("<B3xIQ", 0, 0, 0)
     return frame(READ, request_id, positions, words=(hash64(stream), credit, 0, 0))
+
+
+def producers_batch(stored, body):
+    """The batch `stored` as its producer would have sent it, with another body of the same length; every hash fits."""
+    head = bytearray(stored[:192])
+    hashed = _xxhash.XXH3_128bits(bytes(body), len(body))
+    head[16:32] = struct.pack("<QQ", hashed.low, hashed.high)
+    for begin, end in ((8, 16), (32, 48), (56, 72), (80, 88), (104, 112), (112, 116), (116, 120), (120, 128)):
+        head[begin:end] = bytes(end - begin)  # checksum, what the leader assigns, the producer
+    head[8:16] = struct.pack("<Q", hash64(head))
+    return bytes(head) + bytes(body)
 
 
 def take_exactly(sock, length):

@@ -50,6 +50,8 @@ struct Followed {
   std::string diagnosis;
   bool stop = false;
   bool ended = false;
+  std::uint64_t segments = 0;
+  std::uint64_t runs_in_memory = 0;
 };
 
 Task<> follow_shard(Reactor& reactor, Followed& followed) {
@@ -70,6 +72,8 @@ Task<> follow_shard(Reactor& reactor, Followed& followed) {
     for (const std::string& notice : back.notices) EXPECT_TRUE(notice.starts_with("day")) << notice;
     for (const BatchHeader& header : back.headers) followed.lsns[header.stream_id].push_back(header.lsn);
     followed.total += back.headers.size();
+    followed.segments = (*opened)->shards()[0].segments;
+    followed.runs_in_memory = (*opened)->shards()[0].runs_in_memory;
   }
   followed.ended = true;
   co_return Result<>{};
@@ -163,6 +167,41 @@ TEST_F(DirectoryReading, a_live_log_is_followed) {
   EXPECT_TRUE(world.run_until([&] { return !server.running() && followed.total >= 900; }, 600 * nanos_per_second));
   EXPECT_EQ(followed.diagnosis, "");
   EXPECT_TRUE(followed.lsns == work.lsns);
+  world.kill(reader);
+}
+
+/// One day's segments, then midnight, then another day's.
+Task<> fill_two_days(Reactor& reactor, LogLife& life, Work& work) {
+  for (int day = 0; day < 2; ++day) {
+    auto appending = append_batches(reactor, *life.log, work.batches, work.body_bytes, 4, work.sequences);
+    auto appended = co_await appending;
+    if (!appended) co_return appended;
+    auto indexing = wait_indexed(reactor, *life.log);
+    (void)co_await indexing;
+    const Nanos until = reactor.now() + work.linger;
+    co_await Sleep(reactor, until);
+  }
+  co_return Result<>{};
+}
+
+TEST_F(DirectoryReading, a_follower_keeps_no_index_of_a_day_that_is_over) {
+  world.jump_wall(node, *parse_time("2026-11-21T23:59:30Z") - world.wall_now(node));
+  Work work{.batches = 900, .body_bytes = 60 * KiB, .linger = 40 * nanos_per_second};
+  LogLife life;
+  life.options = small_log_options();
+  life.work = [&work](Reactor& reactor, LogLife& self) { return fill_two_days(reactor, self, work); };
+  auto& server = world.start(node, 1, sim::CoroutineProgram::factory([&life](Reactor& reactor, std::size_t) {
+                               return live_once(reactor, life);
+                             }));
+  world.run_for(nanos_per_second / 20);
+  Followed followed;
+  auto& reader = world.start(node, 1, sim::CoroutineProgram::factory([&followed](Reactor& reactor, std::size_t) {
+                               return follow_shard(reactor, followed);
+                             }));
+  EXPECT_TRUE(world.run_until([&] { return !server.running() && followed.total >= 1800; }, 600 * nanos_per_second));
+  EXPECT_EQ(followed.diagnosis, "");
+  EXPECT_GE(followed.segments, 6u) << "not enough to tell";
+  EXPECT_LE(followed.runs_in_memory, followed.segments / 2 + 1) << "the first day's are still kept";
   world.kill(reader);
 }
 

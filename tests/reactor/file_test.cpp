@@ -61,6 +61,12 @@ TEST_P(FileTest, durable_writes_come_back_from_registered_buffers) {
   EXPECT_EQ(exact.error(), Error::out_of_range);
   EXPECT_TRUE(run_task(*reactor_, file.close()));
   EXPECT_FALSE(file.is_open());
+  const FileTraffic& files = reactor_->stats().files;
+  EXPECT_EQ(files.durable_writes, files.writes);
+  EXPECT_EQ(files.written_bytes, out.bytes().size());
+  EXPECT_EQ(files.read_bytes, in.bytes().size() + 2 * 36 * KiB);
+  EXPECT_EQ(files.syncs, 1U);
+  EXPECT_EQ(files.zeroed_bytes, 0U);
 }
 
 TEST_P(FileTest, an_unaligned_end_is_read_to_the_last_byte) {
@@ -74,6 +80,7 @@ TEST_P(FileTest, an_unaligned_end_is_read_to_the_last_byte) {
   auto got = run_task(*reactor_, direct.read(0, in.bytes()));
   ASSERT_TRUE(got);
   EXPECT_EQ(*got, 5000U);
+  EXPECT_EQ(reactor_->stats().files.reads, 1U) << "the file's size says that this is the end, not a second read";
   got = run_task(*reactor_, direct.read(8192, in.bytes()));
   ASSERT_TRUE(got);
   EXPECT_EQ(*got, 0U);

@@ -37,6 +37,19 @@ class UringSocketTest : public UringTest {
     shutdown.descriptor = descriptor;
     return run(shutdown);
   }
+  std::int32_t listen_at(Address& at, std::uint32_t backlog) {
+    Operation listen;
+    listen.code = OperationCode::listen;
+    listen.address = &at;
+    listen.length = backlog;
+    return run(listen);
+  }
+  std::int32_t connect_to(Address& at) {
+    Operation connect;
+    connect.code = OperationCode::connect;
+    connect.address = &at;
+    return run(connect);
+  }
   std::int32_t cancel(Operation& target) {
     Operation operation;
     operation.code = OperationCode::cancel;
@@ -55,11 +68,7 @@ std::string pattern_of(std::size_t bytes) {
 
 TEST_P(UringSocketTest, multishot_accept_goes_on_and_sets_no_delay) {
   Address at{"127.0.0.1", 0};
-  Operation listen;
-  listen.code = OperationCode::listen;
-  listen.address = &at;
-  listen.length = 64;
-  std::int32_t listener = run(listen);
+  std::int32_t listener = listen_at(at, 64);
   ASSERT_GE(listener, 0);
   EXPECT_NE(at.port, 0);
   Operation accept;
@@ -69,10 +78,7 @@ TEST_P(UringSocketTest, multishot_accept_goes_on_and_sets_no_delay) {
   kernel_->submit(accept);
   std::set<std::int32_t> descriptors;
   for (int i = 0; i < 20; ++i) {
-    Operation connect;
-    connect.code = OperationCode::connect;
-    connect.address = &at;
-    std::int32_t client = run(connect);
+    std::int32_t client = connect_to(at);
     ASSERT_GE(client, 0);
     Completion accepted = next(accept);
     ASSERT_GE(accepted.result, 0);
@@ -91,28 +97,17 @@ TEST_P(UringSocketTest, multishot_accept_goes_on_and_sets_no_delay) {
   EXPECT_FALSE(last.more);
   for (std::int32_t descriptor : descriptors) EXPECT_EQ(close_descriptor(descriptor), 0);
   EXPECT_EQ(close_descriptor(listener), 0);
-  Operation connect;
-  connect.code = OperationCode::connect;
-  connect.address = &at;
-  EXPECT_EQ(run(connect), -ECONNREFUSED);
+  EXPECT_EQ(connect_to(at), -ECONNREFUSED);
 }
 
 TEST_P(UringSocketTest, listen_says_why_it_cannot) {
   Address at{"127.0.0.1", 0};
-  Operation listen;
-  listen.code = OperationCode::listen;
-  listen.address = &at;
-  listen.length = 1;
-  std::int32_t listener = run(listen);
+  std::int32_t listener = listen_at(at, 1);
   ASSERT_GE(listener, 0);
-  EXPECT_EQ(run(listen), -EADDRINUSE);
+  EXPECT_EQ(listen_at(at, 1), -EADDRINUSE);
   Address nonsense{"no.such.name", 0};
-  listen.address = &nonsense;
-  EXPECT_EQ(run(listen), -EINVAL);
-  Operation connect;
-  connect.code = OperationCode::connect;
-  connect.address = &nonsense;
-  EXPECT_EQ(run(connect), -EINVAL);
+  EXPECT_EQ(listen_at(nonsense, 1), -EINVAL);
+  EXPECT_EQ(connect_to(nonsense), -EINVAL);
   EXPECT_EQ(close_descriptor(listener), 0);
 }
 

@@ -130,6 +130,88 @@ TEST_F(ServerTest, ReadsKeepToTheirCreditAndFollow) {
   stop();
 }
 
+/// A batch of one large record for each type.
+std::vector<std::byte> batch_of_types(std::initializer_list<std::uint16_t> types) {
+  BatchBuilder builder(BatchBuilderOptions{.bytes_max = batch_bytes_max});
+  builder.begin();
+  const std::string payload(15'000, 't');
+  for (std::uint16_t type : types) {
+    RecordInput record;
+    record.payload = bytes_of(payload);
+    record.type = type;
+    EXPECT_TRUE(builder.add(record));
+  }
+  BatchHeader header;
+  header.stream_id = stream_id_of("typed").value;
+  Bytes batch = builder.finish(header);
+  return {batch.begin(), batch.end()};
+}
+
+/// Every fifth batch has a record of type 7 among its three.
+Task<> fill_types(WireClient& client) {
+  GREET(wire::any_shard);
+  client.send(wire::OpenStream{2, "typed", true});
+  RECEIVE(opened);
+  for (int i = 0; i < 40; i++) {
+    auto asking = answer_of(client, i % 5 == 3 ? batch_of_types({0, 7, 2}) : batch_of_types({0, 1, 0}));
+    auto entry = co_await asking;
+    EXPECT_TRUE(entry && entry->error == 0);
+    if (!entry) co_return fail(entry.error());
+  }
+  co_return Result<>();
+}
+
+/// Credit for one batch more than can come shows that what is left out costs none.
+Task<> read_one_type(WireClient& client, std::uint16_t type, std::size_t expected) {
+  wire::Read read;
+  read.request_id = 4 + type;
+  read.stream = stream_id_of("typed");
+  read.from = wire::Position::at(Offset{4});
+  read.filter_type = true;
+  read.type = type;
+  read.credit = 47'000 * std::max<std::size_t>(expected, 1);
+  client.send(read);
+  RECEIVE(begun);
+  EXPECT_EQ(wire::decode_read_begin(begun->frame())->from, Offset{4});
+  std::size_t batches = 0;
+  std::uint64_t next = 3;
+  while (true) {
+    RECEIVE(piece);
+    if (piece->type() == FrameType::read_end) break;
+    auto message = wire::decode_batches(piece->frame());
+    EXPECT_TRUE(message && message->first == Offset{next}) << next;
+    if (!message) co_return fail(Error::bad_frame);
+    for (Bytes rest = message->batches; !rest.empty(); batches++) {
+      auto header = read_batch_header(rest);
+      EXPECT_TRUE(header && header->first_offset / 3 % 5 == 3 && header->first_offset < message->next.value);
+      if (!header) co_return fail(Error::bad_frame);
+      EXPECT_TRUE(BodyView::parse(rest.subspan(batch_header_bytes, header->body_bytes), *header));
+      rest = rest.subspan(batch_span(header->body_bytes));
+    }
+    next = message->next.value;
+  }
+  EXPECT_EQ(next, 120u);
+  EXPECT_EQ(batches, expected);
+  co_return Result<>();
+}
+
+Task<> read_types(WireClient& client) {
+  GREET(wire::any_shard);
+  for (auto [type, expected] : {std::pair{7, 8}, std::pair{2, 8}, std::pair{9, 0}}) {
+    auto reading = read_one_type(client, static_cast<std::uint16_t>(type), static_cast<std::size_t>(expected));
+    auto done = co_await reading;
+    EXPECT_TRUE(done) << "type " << type;
+  }
+  co_return Result<>();
+}
+
+TEST_F(ServerTest, BatchesWithoutAWantedTypeStayAtTheServer) {
+  start();
+  run(fill_types);
+  run(read_types);
+  stop();
+}
+
 Task<> expect_room(WireClient& client) {
   client.send(wire::OpenStream{60, "filled", false});
   RECEIVE(opened);

@@ -98,6 +98,63 @@ Task<> hold_one_and_try_another(WireClient& client) {
   co_return Result<>();
 }
 
+constexpr int many_streams = 3000;
+
+/// One record each, many to an acknowledgement.
+Task<> fill_streams(WireClient& client) {
+  GREET(wire::any_shard);
+  for (int i = 0; i < many_streams; i++) {
+    const std::string name = "stream " + std::to_string(i);
+    client.send(wire::OpenStream{2, name, true});
+    append(client, 3, batch_of(name, 1, "x"));
+  }
+  for (int answers = 0; answers < many_streams;) {
+    RECEIVE(frame);
+    if (frame->type() != FrameType::acks) continue;
+    auto acks = wire::decode_acks(frame->frame());
+    for (std::size_t i = 0; acks && i < acks->count(); i++, answers++) EXPECT_EQ(acks->entry(i).error, 0);
+  }
+  co_return Result<>();
+}
+
+std::uint64_t number_behind(std::string_view json, std::string_view key) {
+  const std::size_t at = json.find("\"" + std::string(key) + "\":");
+  return at == std::string_view::npos ? 0 : std::stoull(std::string(json.substr(at + key.size() + 3, 20)));
+}
+
+Task<> ask_for_all(WireClient& client) {
+  GREET(wire::any_shard);
+  client.send(wire::Stat{20, StreamId{}, 10'000});
+  RECEIVE(stat);
+  auto text = wire::decode_stat_text(stat->frame());
+  EXPECT_TRUE(text);
+  if (!text) co_return fail(text.error());
+  EXPECT_EQ(number_behind(text->json, "streams_total"), std::uint64_t{many_streams});
+  std::size_t rows = 0;
+  for (std::size_t at = 0; (at = text->json.find("\"name\":", at)) != std::string_view::npos; at++) rows++;
+  EXPECT_EQ(rows, std::size_t{many_streams});
+  EXPECT_EQ(number_behind(text->json, "segments"), 1u);
+  EXPECT_GT(number_behind(text->json, "log_bytes"), std::uint64_t{many_streams});
+  EXPECT_LE(number_behind(text->json, "log_bytes"), 16 * MiB);
+  // Bytes that went to files, those of segments prepared ahead among them, and rounds that answered.
+  EXPECT_GE(number_behind(text->json, "written_bytes") + number_behind(text->json, "zeroed_bytes"), 16 * MiB);
+  const std::uint64_t rounds = number_behind(text->json, "acknowledgement_rounds");
+  EXPECT_GT(rounds, 0u);
+  EXPECT_LE(rounds, number_behind(text->json, "durable_writes"));
+  co_return Result<>();
+}
+
+TEST_F(ServerTest, StatShowsEveryStreamAndTakesSeveralTurns) {
+  start();
+  run(fill_streams);
+  Reactor& reactor = *process->program().reactors()[0];
+  const std::uint64_t before = reactor.stats().turns;
+  run(ask_for_all);
+  // 512 streams a turn, looked at once and written down once.
+  EXPECT_GE(reactor.stats().turns - before, std::uint64_t{2 * many_streams / 512});
+  stop();
+}
+
 TEST_F(ServerTest, ConnectionsBeyondTheLimitAreToldToComeBack) {
   config.connections_max = 1;
   start();

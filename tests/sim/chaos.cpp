@@ -45,6 +45,19 @@ void Chaos::tick() {
   world_.after(tick_every, [this] { tick(); });
 }
 
+void Chaos::crash_later(ChaosTarget& target, Nanos delay) {
+  bool by_power = random_.below(4) != 0;
+  auto profile = static_cast<CutProfile>(random_.below(cut_profiles));
+  FaultClass fault = by_power && target.power_cuts ? FaultClass::power_cut : FaultClass::kill;
+  if (!running_ || world_.faults().plan()[fault] == 0) return;
+  world_.after(delay, [this, &target, fault, profile] {
+    if (!running_ || !target.process->running() || !world_.inject(fault, *target.node)) return;
+    ++crashes_;
+    if (fault == FaultClass::power_cut) world_.power_cut(*target.node, profile);
+    else world_.kill(*target.process);
+  });
+}
+
 void Chaos::start_later(ChaosTarget& target, Nanos delay) {
   target.starting = true;
   // Now and then the next crash hits the recovery from this one.
@@ -72,6 +85,11 @@ void Chaos::befall(ChaosTarget& target) {
   auto profile = static_cast<CutProfile>(random_.below(cut_profiles));
   bool pause = due(FaultClass::pause);
   auto pause_for = static_cast<Nanos>(random_.below(10 * second));
+  bool stall = due(FaultClass::stall);
+  std::uint64_t stalled = random_.next();
+  auto stall_for = static_cast<Nanos>(random_.below(second << random_.below(3)));
+  bool suspend = due(FaultClass::suspend);
+  auto suspend_for = static_cast<Nanos>(random_.below(20 * second));
   bool partition = due(FaultClass::partition);
   auto partition_for = static_cast<Nanos>(random_.below(20 * second));
   std::uint64_t other = random_.below(world_.nodes().size());
@@ -89,6 +107,9 @@ void Chaos::befall(ChaosTarget& target) {
     });
   }
   if (pause && world_.inject(FaultClass::pause, *target.node)) world_.pause(*target.process, pause_for);
+  if (stall && world_.inject(FaultClass::stall, *target.node))
+    world_.stall(*target.process, stalled % target.process->shards(), stall_for);
+  if (suspend && world_.inject(FaultClass::suspend, *target.node)) world_.suspend(*target.process, suspend_for);
   SimNode& peer = *world_.nodes()[other];
   if (partition && &peer != target.node && world_.inject(FaultClass::partition, *target.node)) {
     world_.network().partition(*target.node, peer);

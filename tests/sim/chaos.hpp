@@ -35,6 +35,9 @@ class Chaos {
   /// Starts every target whose process has ended by itself. True when all run.
   bool all_running() const;
 
+  /// A kill or a power cut of the target `delay` from now, where the plan has such. For moments at which much changes.
+  void crash_later(ChaosTarget& target, Nanos delay);
+
   std::uint64_t crashes() const { return crashes_; }
   std::uint64_t ended_by_themselves() const { return ended_; }
   /// Called when a target's process is found ended without chaos having done it.

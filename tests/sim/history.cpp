@@ -33,6 +33,7 @@ void HistoryRecorder::note_append(Tap& tap, const Frame& frame) {
   tap.requests[append->request_id] = known->second;
   if (!is_new) return;
   auto& attempt = history_.attempts.emplace_back();
+  attempt.sent_at = now ? now() : 0;
   attempt.producer = header->producer_id;
   attempt.producer_epoch = header->producer_epoch;
   attempt.stream = header->stream_id;
@@ -64,8 +65,9 @@ void HistoryRecorder::note_answer(std::uint64_t connection, Tap& tap, const Fram
     auto request = tap.requests.find(entry.request_id);
     if (request == tap.requests.end()) continue;
     entry.error == 0 ? ++acknowledged_ : ++refused_;
+    if (entry.error == 0 && on_acknowledged) on_acknowledged();
     history_.answers.push_back({request->second, connection, entry.error, entry.first_offset, entry.lsn,
-                                (entry.flags & wire::ack_flag_repeat) != 0, tap.shard, damage});
+                                (entry.flags & wire::ack_flag_repeat) != 0, tap.shard, damage, now ? now() : 0});
   }
 }
 
@@ -104,9 +106,9 @@ std::uint64_t Ledger::begin_life(const std::string& stream) {
 std::vector<std::byte> Ledger::record(std::uint64_t life, std::uint64_t ticket, std::size_t bytes) {
   std::vector<std::byte> record(std::max(bytes, record_bytes_min));
   MutableBytes rest = MutableBytes(record).subspan(record_bytes_min);
-  std::uint64_t word = life << 32 ^ ticket;
+  std::uint64_t word = split_mix(life << 32 ^ ticket);
   for (std::size_t at = 0; at < rest.size(); at += 8) {
-    word = split_mix(word);
+    word += 0x9e3779b97f4a7c15;
     std::memcpy(rest.data() + at, &word, std::min<std::size_t>(8, rest.size() - at));
   }
   RecordFront front{life, ticket, 0};

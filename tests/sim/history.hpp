@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -24,6 +25,11 @@ class HistoryRecorder {
   void sent(std::uint64_t connection, Bytes bytes);
   void received(std::uint64_t connection, Bytes bytes, std::uint64_t damage);
   void closed(std::uint64_t connection);
+
+  /// The world's clock, for the times of the history.
+  std::function<std::int64_t()> now;
+  /// Called when a client has been told that its batch is durable.
+  std::function<void()> on_acknowledged;
 
   std::uint64_t reader() { return ++last_reader_; }
   void read(std::uint64_t reader, StreamId stream, const BatchHeader& header, std::uint32_t index, Bytes payload);

@@ -19,6 +19,7 @@ ServerConfig config_of(const WorkloadPlan& plan) {
   // Half of the runs have shared buffers smaller than a batch, so that connections get memory of their own.
   if (plan.in_flight % 2 == 1)
     config.receive_buffer_bytes = std::clamp<std::size_t>(std::bit_floor(plan.batch_bytes / 2), KiB, 64 * KiB);
+  config.memory_bytes = plan.memory_bytes;
   config.retain_days = plan.retain_days;
   config.retain_bytes = plan.retain_bytes;
   config.insecure = true;
@@ -39,8 +40,7 @@ class ShippedServer final : public ServerProgram, private Diagnostics {
   ~ShippedServer() override {
     notes_.complaint = server_.complaint();
     for (auto& core : cores_)
-      for (auto& shard : core->shards())
-        if (!shard->report().verdict.empty()) ++notes_.verdicts[shard->report().verdict];
+      for (auto& shard : core->shards()) note(shard->index().value, shard->report());
   }
 
   std::span<Reactor* const> reactors() override { return reactors_; }
@@ -54,6 +54,16 @@ class ShippedServer final : public ServerProgram, private Diagnostics {
   bool serving() const override { return server_.phase() == ServerPhase::serving; }
 
  private:
+  void note(std::uint32_t shard, const OpeningReport& report) {
+    if (!report.verdict.empty()) ++notes_.verdicts[report.verdict];
+    notes_.openings += report.diagnosis.empty() && report.next_lsn.value > 1;
+    if (report.epoch.value == 0) return;
+    std::uint64_t& newest = notes_.epochs[shard];
+    if (report.epoch.value <= newest)
+      notes_.violations.push_back("P13 shard-" + std::to_string(shard) + ": epoch " +
+                                  std::to_string(report.epoch.value) + " was taken by an earlier life");
+    newest = report.epoch.value;
+  }
   void say(Severity, std::string_view text) override {
     if (notes_.say) notes_.say(std::string(text));
   }

@@ -261,6 +261,17 @@ void SimDisk::release(const InodePtr& inode, std::uint64_t open_file) {
   if (inode->open_count > 0) --inode->open_count;
 }
 
+void SimDisk::note_damage(const SimInode& inode) {
+  bool found = false;
+  for_each_file([&](const std::string& path, SimInode& other) {
+    if (&other != &inode) return;
+    damaged_paths_.insert(path);
+    found = true;
+  });
+  // Unlinked and still open: it may have been anywhere.
+  if (!found) damaged_paths_.insert("");
+}
+
 std::string SimDisk::rot(Random& random) {
   std::vector<std::pair<std::string, SimInode*>> files;
   std::uint64_t page = 0;
@@ -276,6 +287,7 @@ std::string SimDisk::rot(Random& random) {
   for (std::uint64_t flips = 1 + random.below(8); flips > 0; --flips)
     bytes[random.below(sector_bytes)] ^= static_cast<std::byte>(1U << random.below(8));
   inode->file.damage(number, bytes);
+  damaged_paths_.insert(path);
   return path + " at " + std::to_string(number * sector_bytes);
 }
 
@@ -284,8 +296,7 @@ DirectoryImage SimDisk::image(bool below_damage) const {
   visit("", *root_, [&](const std::string& path, SimInode& inode) {
     std::vector<std::byte>& bytes = image[path];
     if (inode.is_directory) return;
-    bytes.resize(inode.file.size());
-    inode.file.read(0, bytes, below_damage || healed);
+    bytes = inode.file.content(below_damage || healed);
   });
   return image;
 }

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -70,6 +71,11 @@ class SimDisk {
   /// A process ended: its locks and unlinked files go.
   void release(const InodePtr& inode, std::uint64_t open_file);
 
+  /// Notes that media lied about this file; where it stands now is what is damaged.
+  void note_damage(const SimInode& inode);
+  /// The files media lied about, by the path they had then.
+  const std::set<std::string>& damaged_paths() const { return damaged_paths_; }
+
   /// Flips some bits of one sector that holds something; says where, or nothing when there is none.
   std::string rot(Random& random);
 
@@ -104,6 +110,7 @@ class SimDisk {
 
   InodePtr root_;
   std::vector<Item> items_;  // volatile names, oldest first
+  std::set<std::string> damaged_paths_;
   std::uint64_t stamp_ = 0;
   std::uint64_t last_inode_ = 0;
 };

@@ -54,6 +54,8 @@ enum class FaultClass : std::uint8_t {
   kill,
   power_cut,
   pause,
+  stall,
+  suspend,
   disk_full,
   wall_jump,
   wall_drift,

@@ -53,7 +53,19 @@ std::size_t SimFile::read(std::uint64_t offset, MutableBytes target, bool healed
   if (offset >= size_) return 0;
   std::size_t length = std::min<std::uint64_t>(target.size(), size_ - offset);
   std::memset(target.data(), 0, length);
-  std::uint64_t end = offset + length;
+  copy_out(offset, target.first(length), healed);
+  return length;
+}
+
+std::vector<std::byte> SimFile::content(bool healed) const {
+  std::vector<std::byte> bytes(size_);
+  copy_out(0, bytes, healed);
+  return bytes;
+}
+
+/// Copies what is not zero over zeros.
+void SimFile::copy_out(std::uint64_t offset, MutableBytes target, bool healed) const {
+  std::uint64_t end = offset + target.size();
   auto copy = [&](std::uint64_t sector, const std::byte* bytes) {
     std::uint64_t from = std::max(sector * sector_bytes, offset);
     std::uint64_t to = std::min((sector + 1) * sector_bytes, end);
@@ -66,7 +78,6 @@ std::size_t SimFile::read(std::uint64_t offset, MutableBytes target, bool healed
     for (auto at = overlay_.lower_bound(offset / sector_bytes); at != overlay_.end() && at->first * sector_bytes < end;
          ++at)
       copy(at->first, at->second.data());
-  return length;
 }
 
 void SimFile::make_durable(Page& page, std::uint8_t index, const std::byte* bytes) {

@@ -42,6 +42,9 @@ class SimFile {
   /// What a process reads: fewer bytes than asked for only at the end. `healed` looks below the damage.
   std::size_t read(std::uint64_t offset, MutableBytes target, bool healed) const;
 
+  /// The whole file as a process would read it.
+  std::vector<std::byte> content(bool healed) const;
+
   /// Stores bytes. `durable` puts them, and the size they need, past any power cut at once.
   void write(std::uint64_t stamp, std::uint64_t offset, Bytes bytes, bool durable);
   void write_zeroes(std::uint64_t stamp, std::uint64_t offset, std::uint64_t length);
@@ -88,6 +91,7 @@ class SimFile {
   static constexpr std::uint64_t never_synced = ~std::uint64_t{0};
   static constexpr std::size_t overwritten_max = 32;
 
+  void copy_out(std::uint64_t offset, MutableBytes target, bool healed) const;
   const std::byte* find(std::uint64_t sector) const;
   void store_sector(std::uint64_t stamp, std::uint64_t sector, const std::byte* bytes, bool durable, bool by_resize);
   static void make_durable(Page& page, std::uint8_t index, const std::byte* bytes);

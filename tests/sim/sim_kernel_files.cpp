@@ -33,17 +33,19 @@ constexpr std::uint64_t device_bytes_per_us = 1'500;
 Nanos SimKernel::disk_latency(const Operation& operation) {
   std::uint64_t least = 3'000;
   std::uint64_t spread = 20'000;
+  std::uint64_t times = node_.tempo.other;
   switch (operation.code) {
-    case OperationCode::read: least = 40'000, spread = 60'000; break;
+    case OperationCode::read: least = 40'000, spread = 60'000, times = node_.tempo.read; break;
     case OperationCode::write:
       least = operation.durable ? 60'000 : 20'000, spread = operation.durable ? 120'000 : 40'000;
+      times = operation.durable ? node_.tempo.durable_write : node_.tempo.write;
       break;
-    case OperationCode::sync: least = 80'000, spread = 300'000; break;
+    case OperationCode::sync: least = 80'000, spread = 300'000, times = node_.tempo.sync; break;
     case OperationCode::write_zeroes: least = 100'000, spread = 100'000; break;
     default: break;
   }
   Nanos latency =
-      static_cast<Nanos>(least + disk_random_.below(spread) + operation.length / device_bytes_per_us * 1'000);
+      static_cast<Nanos>((least + disk_random_.below(spread)) * times + operation.length / device_bytes_per_us * 1'000);
   if (world_.strike(FaultClass::reordered, node_))
     latency += static_cast<Nanos>(world_.faults().detail(FaultClass::reordered).below(5'000'000));
   if (world_.strike(FaultClass::slow_disk, node_))
@@ -83,7 +85,11 @@ void SimKernel::take_sample(Flights::iterator at) {
   flight.sampled = true;
 }
 
-void SimKernel::complete_file(Flights::iterator at) { finish(at, do_file(at->second)); }
+void SimKernel::complete_file(Flights::iterator at) {
+  int failed = 0;
+  if (world_.before_file_operation) failed = world_.before_file_operation(node_, *at->second.operation);
+  finish(at, failed != 0 ? -failed : do_file(at->second));
+}
 
 /// Faults that keep an operation from happening at all.
 bool SimKernel::mistreated(const Operation& operation, std::int32_t& result) {
@@ -194,12 +200,15 @@ std::int32_t SimKernel::read_damaged(Flight& flight, std::size_t length) {
   if (got == 0 || !node_.faulty_disk) return static_cast<std::int32_t>(got);
   if (world_.strike(FaultClass::read_error_sticky, node_)) {
     auto& random = world_.faults().detail(FaultClass::read_error_sticky);
+    node_.disk.note_damage(*flight.inode);
     flight.inode->bad_sectors.insert((operation.offset + random.below(got)) / sector_bytes);
     return -EIO;
   }
   if (const auto* old = file.overwritten_in(operation.offset, got);
-      old != nullptr && world_.strike(FaultClass::stale_read, node_))
+      old != nullptr && world_.strike(FaultClass::stale_read, node_)) {
     std::memcpy(operation.data + (old->first * sector_bytes - operation.offset), old->second.data(), sector_bytes);
+    node_.disk.note_damage(*flight.inode);
+  }
   return static_cast<std::int32_t>(got);
 }
 
@@ -209,6 +218,7 @@ bool SimKernel::store_wrongly(Flight& flight, Bytes bytes) {
   bool lost = world_.strike(FaultClass::lost_write, node_);
   bool misdirected = !lost && world_.strike(FaultClass::misdirected_write, node_);
   if (!lost && !misdirected) return false;
+  node_.disk.note_damage(*flight.inode);
   SimFile& file = flight.inode->file;
   std::uint64_t first = flight.operation->offset / sector_bytes;
   std::size_t count = bytes.size() / sector_bytes;
@@ -232,7 +242,10 @@ bool SimKernel::store_wrongly(Flight& flight, Bytes bytes) {
 void SimKernel::store(Flight& flight, Bytes bytes, bool durable) {
   world_.mix(12, flight.operation->offset, hash64(bytes));
   if (store_wrongly(flight, bytes)) return;
-  if (durable && node_.faulty_disk && world_.strike(FaultClass::lying_flush, node_)) durable = false;
+  if (durable && node_.faulty_disk && world_.strike(FaultClass::lying_flush, node_)) {
+    durable = false;
+    node_.disk.note_damage(*flight.inode);
+  }
   flight.inode->file.write(node_.disk.next_stamp(), flight.operation->offset, bytes, durable);
   auto& bad = flight.inode->bad_sectors;
   if (!bad.empty())
@@ -240,6 +253,7 @@ void SimKernel::store(Flight& flight, Bytes bytes, bool durable) {
               bad.lower_bound((flight.operation->offset + bytes.size()) / sector_bytes));
   if (node_.faulty_disk && world_.strike(FaultClass::duplicated_write, node_)) {
     // The same bytes arrive again a little later; harmless unless somebody wrote there meanwhile.
+    node_.disk.note_damage(*flight.inode);
     auto delay = static_cast<Nanos>(world_.faults().detail(FaultClass::duplicated_write).below(20'000'000));
     world_.after(delay, [this, inode = flight.inode, offset = flight.operation->offset,
                          copy = std::vector(bytes.begin(), bytes.end())] {
@@ -293,7 +307,12 @@ std::int32_t SimKernel::do_sync(Flight& flight) {
     flight.inode->in_page_cache = false;
     return -EIO;
   }
-  if (node_.faulty_disk && world_.strike(FaultClass::lying_flush, node_)) return 0;
+  if (node_.faulty_disk && world_.strike(FaultClass::lying_flush, node_)) {
+    // A directory that lies loses names of anything below it.
+    if (flight.inode->is_directory) node_.disk.note_damage(SimInode{});
+    else node_.disk.note_damage(*flight.inode);
+    return 0;
+  }
   // Only what had completed before the sync was handed over.
   node_.disk.sync(*flight.inode, flight.stamp);
   return 0;

@@ -15,6 +15,15 @@ constexpr std::uint64_t turn_cost_min = 300;
 constexpr std::uint64_t turn_cost_spread = 2'700;
 }  // namespace
 
+DiskTempo DiskTempo::draw(Random& random) {
+  auto factor = [&] {
+    std::uint32_t slower = std::uint32_t{1} << random.below(7);
+    return random.below(2) == 0 ? slower : 1;
+  };
+  DiskTempo tempo{factor(), factor(), factor(), factor(), factor()};
+  return random.below(2) == 0 ? tempo : DiskTempo{};
+}
+
 SimWorld::SimWorld(std::uint64_t seed, const FaultPlan& plan)
     : seed_(seed),
       faults_(split_seed(seed, "faults"), plan),
@@ -63,6 +72,7 @@ SimProcess& SimWorld::start(SimNode& node, std::size_t shards, const ProgramFact
 void SimWorld::end(SimProcess& process, EndReason reason) {
   MR_ASSERT(process.running());
   process.reason_ = reason;
+  process.node_.ends.push_back(now_);
   mix(2, process.number_, static_cast<std::uint64_t>(reason));
   for (auto& kernel : process.kernels_) kernel->die();
   for (Reactor* reactor : process.program_->reactors()) reactor->abandon();
@@ -111,8 +121,21 @@ void SimWorld::pause(SimProcess& process, Nanos duration) {
       static_cast<unsigned long long>(process.number_), static_cast<double>(duration) / 1e9);
 }
 
+void SimWorld::stall(SimProcess& process, std::size_t shard, Nanos duration) {
+  Nanos& until = process.shards_[shard].stalled_until;
+  until = std::max(until, now_ + duration);
+  say("%s: shard thread %zu stalls for %.3f s", process.node_.name.c_str(), shard, static_cast<double>(duration) / 1e9);
+}
+
+void SimWorld::suspend(SimProcess& process, Nanos duration) {
+  if (!process.running() || process.suspended_at_ >= 0) return;
+  process.suspended_at_ = now_;
+  pause(process, duration);
+}
+
 void SimWorld::resume(SimProcess& process) {
   process.paused_until_ = 0;
+  for (auto& shard : process.shards_) shard.stalled_until = 0;
   for (std::size_t shard = 0; shard < process.shards_.size(); ++shard) schedule_turn(process, shard, now_);
 }
 
@@ -164,7 +187,7 @@ bool SimWorld::run_until(const std::function<bool()>& done, Nanos limit) {
 
 void SimWorld::schedule_turn(SimProcess& process, std::size_t shard, Nanos when) {
   auto& state = process.shards_[shard];
-  when = std::max({when, now_, process.paused_until_});
+  when = std::max({when, now_, process.paused_until_, state.stalled_until});
   if (!process.running() || when >= state.next_turn) return;
   state.next_turn = when;
   at(when, call_turn, &process, shard, ++state.generation);
@@ -176,8 +199,10 @@ void SimWorld::call_turn(void* object, std::uint64_t shard, std::uint64_t genera
   if (!process.running() || state.generation != generation) return;
   state.next_turn = wait_forever;
   SimWorld& world = process.world_;
-  if (process.paused_until_ > world.now_) world.schedule_turn(process, shard, process.paused_until_);
-  else world.run_turn(process, shard);
+  Nanos until = std::max(process.paused_until_, state.stalled_until);
+  if (until > world.now_) return world.schedule_turn(process, shard, until);
+  if (process.suspended_at_ >= 0) process.node_.boot_at += world.now_ - std::exchange(process.suspended_at_, -1);
+  world.run_turn(process, shard);
 }
 
 void SimWorld::run_turn(SimProcess& process, std::size_t shard) {

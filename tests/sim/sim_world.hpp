@@ -40,6 +40,17 @@ class SimProgram {
 };
 using ProgramFactory = std::function<std::unique_ptr<SimProgram>(std::span<Kernel* const> kernels)>;
 
+/// How many times longer than usual a disk takes for each kind of operation: devices differ, and so does what overlaps.
+struct DiskTempo {
+  std::uint32_t durable_write = 1;
+  std::uint32_t write = 1;
+  std::uint32_t read = 1;
+  std::uint32_t sync = 1;
+  std::uint32_t other = 1;
+
+  static DiskTempo draw(Random& random);
+};
+
 /// One machine: a disk, a wall clock, an address.
 class SimNode {
  public:
@@ -52,7 +63,8 @@ class SimNode {
   SimDisk disk;
   bool powered = true;
   bool faulty_disk = true;  // disk faults strike here
-  Nanos boot_at = 0;        // the monotonic clock counts from here
+  DiskTempo tempo;
+  Nanos boot_at = 0;  // the monotonic clock counts from here
   // Wall clock = true time + offset + drift since drift_since, or frozen.
   Nanos wall_offset = 0;
   std::int64_t drift_ppm = 0;
@@ -61,6 +73,7 @@ class SimNode {
   // Power cuts and kills this node has had.
   std::uint64_t power_cuts = 0;
   std::uint64_t kills = 0;
+  std::vector<Nanos> ends;  // when a process here ended, whatever ended it
 };
 
 enum class EndReason : std::uint8_t { running, finished, killed, power_cut };
@@ -93,7 +106,11 @@ class SimWorld {
   void power_cut(SimNode& node, CutProfile profile);
   /// SIGSTOP: the process does not run; the world goes on.
   void pause(SimProcess& process, Nanos duration);
-  /// Ends a pause.
+  /// One shard's thread is not scheduled; the others run on.
+  void stall(SimProcess& process, std::size_t shard, Nanos duration);
+  /// The whole machine sleeps: as a pause, and its monotonic clock does not count it, while the wall clock does.
+  void suspend(SimProcess& process, Nanos duration);
+  /// Ends all of these.
   void resume(SimProcess& process);
   void jump_wall(SimNode& node, Nanos by);
 
@@ -130,6 +147,10 @@ class SimWorld {
   std::map<std::pair<OperationCode, int>, std::uint64_t> outcomes;
   std::uint64_t operations = 0;
   std::uint64_t turns = 0;
+
+  /// Asked before every file operation takes effect: 0 lets it happen, an errno fails it instead. For tests that fail, or
+  /// end the world at, the nth one.
+  std::function<int(SimNode& node, const Operation& operation)> before_file_operation;
 
   // For the kernels.
   /// Runs one turn of the shard at `when` or earlier.
@@ -194,6 +215,7 @@ class SimProcess {
   std::int32_t add_descriptor(OpenFile file);
   OpenFile* descriptor(std::int32_t descriptor);
   void remove_descriptor(std::int32_t descriptor);
+  std::size_t shards() const { return shards_.size(); }
   std::size_t open_descriptors() const { return files_.size(); }
   std::size_t descriptors_max = 100'000;
 
@@ -201,6 +223,7 @@ class SimProcess {
   friend class SimWorld;
   struct Shard {
     Nanos next_turn = wait_forever;
+    Nanos stalled_until = 0;
     std::uint64_t generation = 0;
     std::uint64_t idle_turns = 0;
     std::uint64_t completions_seen = 0;
@@ -211,6 +234,7 @@ class SimProcess {
   const std::uint64_t number_;
   EndReason reason_ = EndReason::running;
   Nanos paused_until_ = 0;
+  Nanos suspended_at_ = -1;
   std::vector<std::unique_ptr<SimKernel>> kernels_;
   std::vector<Shard> shards_;
   std::map<std::int32_t, OpenFile> files_;

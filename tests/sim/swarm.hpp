@@ -31,6 +31,7 @@ struct SwarmOptions {
   std::vector<FaultClass> without;                                  // classes switched off
   std::optional<SwarmMode> mode;                                    // else drawn
   std::optional<std::uint32_t> shards;                              // else drawn
+  bool wide = false;            // disks of uneven tempo, crashes right after acknowledgements, more midnights
   bool check_directory = true;  // false: the server under test keeps no format of ours
 };
 

@@ -2,7 +2,7 @@
 
 namespace millrace::sim {
 
-WorkloadPlan WorkloadPlan::draw(Random& random) {
+WorkloadPlan WorkloadPlan::draw(Random& random, bool wide) {
   WorkloadPlan plan;
   auto between = [&](std::uint64_t least, std::uint64_t most) {
     return static_cast<std::uint32_t>(least + random.below(most - least + 1));
@@ -31,11 +31,14 @@ WorkloadPlan WorkloadPlan::draw(Random& random) {
     if (retains) plan.retain_bytes = 40 * MiB;
   }
   plan.pace = std::max(plan.pace, plan.pace_min());
-  // A third of the seeds passes midnight, some of them in a zone of their own.
+  // A third of the seeds pass midnight (half of the wide ones), half of these again and again.
   constexpr Nanos to_midnight = 57'600'000'000'000;  // from the world's 08:00
-  bool midnight = random.below(3) == 0;
+  bool midnight = random.below(wide ? 2 : 3) == 0;
   Nanos before = static_cast<Nanos>(random.below(static_cast<std::uint64_t>(plan.length)));
   if (midnight) plan.wall_offset = to_midnight - before;
+  plan.midnights = midnight && random.below(2) == 0;
+  // Mostly the least a shard can do with: less to set up, and followers that fall behind read from the disk.
+  plan.memory_bytes = random.below(8) == 0 ? 256 * MiB : plan.shards * 64 * MiB;
   return plan;
 }
 
@@ -56,7 +59,10 @@ std::string WorkloadPlan::describe() const {
          item("batch_bytes", batch_bytes) + item("batch_records", batch_records) +
          item("record_bytes", record_bytes_max) + item("in_flight", in_flight) + item("linger_us", linger / 1000) +
          item("pace_us", pace / 1000) + item("burst", burst) + item("retain_bytes", retain_bytes) +
-         item("midnight", wall_offset != 0 ? 1 : 0);
+         item("midnight", wall_offset == 0 ? 0
+                          : midnights      ? 2
+                                           : 1) +
+         item("memory", memory_bytes);
 }
 
 }  // namespace millrace::sim

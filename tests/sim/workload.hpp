@@ -31,12 +31,14 @@ struct WorkloadPlan {
   Nanos pace = 1'000'000;                          // mean time between a producer's bursts
   std::uint32_t burst = 4;                         // records at once, at most
   std::uint64_t segment_bytes = 16 * MiB;
+  std::uint64_t memory_bytes = 256 * MiB;  // of the server
   std::uint32_t retain_days = 0;
   std::uint64_t retain_bytes = 0;
-  Nanos wall_offset = 0;  // of the server's clock at the start: shortly before midnight, for a day's end
+  Nanos wall_offset = 0;   // of the server's clock at the start: shortly before midnight, for a day's end
+  bool midnights = false;  // and again after most restarts
   Nanos length = 20'000'000'000;
 
-  static WorkloadPlan draw(Random& random);
+  static WorkloadPlan draw(Random& random, bool wide);
   Nanos pace_min() const;
   std::string describe() const;
 };
@@ -47,6 +49,9 @@ inline constexpr std::uint16_t server_port = 7070;
 /// What the servers of a run, one life after the other, say about themselves; outlives them.
 struct ServerNotes {
   std::map<std::string, std::uint64_t> verdicts;  // recovery's words, counted
+  std::uint64_t openings = 0;                     // of a shard, that ended well
+  std::map<std::uint32_t, std::uint64_t> epochs;  // by shard: the newest a life has taken
+  std::vector<std::string> violations;
   std::string complaint;  // why the last life ended by itself, for a person; empty = it was asked to
   std::function<void(const std::string& line)> say;
 };

@@ -12,10 +12,10 @@ constexpr Nanos hour = 3600 * nanos_per_second;
 TEST(DayRule, LeaderTimeAndDayNeverFall) {
   DayRule rule(0, 0, Day{});
   ASSERT_TRUE(rule.start(noon, 0, false));
-  auto first = rule.stamp(noon, 0);
+  auto first = rule.stamp(noon, 0, false);
   EXPECT_EQ(first.day, today);
   rule.took(first);
-  auto back = rule.stamp(noon - 48 * hour, 1);
+  auto back = rule.stamp(noon - 48 * hour, 1, false);
   EXPECT_EQ(back.day, today);
   EXPECT_EQ(back.leader_time, noon);
   EXPECT_FALSE(back.held);
@@ -24,24 +24,41 @@ TEST(DayRule, LeaderTimeAndDayNeverFall) {
 TEST(DayRule, MidnightRollsAtTheFixedOffset) {
   DayRule rule(8 * 3600, 0, Day{});
   ASSERT_TRUE(rule.start(noon, 0, false));
-  rule.took(rule.stamp(noon, 0));
-  EXPECT_EQ(rule.stamp(noon + 4 * hour - 1, 4 * hour - 1).day, today);
-  EXPECT_EQ(rule.stamp(noon + 4 * hour, 4 * hour).day, today.next());
+  rule.took(rule.stamp(noon, 0, false));
+  EXPECT_EQ(rule.stamp(noon + 4 * hour - 1, 4 * hour - 1, false).day, today);
+  EXPECT_EQ(rule.stamp(noon + 4 * hour, 4 * hour, false).day, today.next());
 }
 
 TEST(DayRule, HoldsTheDayOnlyWhenTheWallClockOutranTheMonotonicOne) {
   DayRule rule(0, 0, Day{});
   ASSERT_TRUE(rule.start(noon, 100, false));
-  rule.took(rule.stamp(noon, 100));
-  auto jumped = rule.stamp(noon + 400 * 24 * hour, 200);
+  rule.took(rule.stamp(noon, 100, false));
+  auto jumped = rule.stamp(noon + 400 * 24 * hour, 200, false);
   EXPECT_TRUE(jumped.held);
   EXPECT_EQ(jumped.day, today);
   EXPECT_EQ(jumped.leader_time, (20'779) * nanos_per_day - 1);
   rule.took(jumped);
-  auto sane = rule.stamp(noon + 12 * hour, 100 + 12 * hour);
+  auto sane = rule.stamp(noon + 12 * hour, 100 + 12 * hour, false);
   EXPECT_FALSE(sane.held);
   EXPECT_EQ(sane.day, today.next());
-  EXPECT_FALSE(rule.stamp(noon + 12 * hour + hour, 100 + 12 * hour).held) << "an hour is believed";
+  EXPECT_FALSE(rule.stamp(noon + 12 * hour + hour, 100 + 12 * hour, false).held) << "an hour is believed";
+}
+
+TEST(DayRule, ASealedDayGetsNoMoreWhateverTheClockSays) {
+  DayRule rule(0, noon, today);
+  ASSERT_TRUE(rule.start(noon, 0, false));
+  // Back behind the seal: the next day begins all the same, at its first instant.
+  for (Nanos wall : {noon - 48 * hour, noon, noon + 12 * hour}) {
+    auto stamp = rule.stamp(wall, 1, true);
+    EXPECT_EQ(stamp.day, today.next());
+    EXPECT_EQ(stamp.leader_time, (20'779) * nanos_per_day);
+    EXPECT_EQ(stamp.held, wall > noon);
+  }
+  // And a clock that is not believed holds that one.
+  auto jumped = rule.stamp(noon + 400 * 24 * hour, 200, true);
+  EXPECT_TRUE(jumped.held);
+  EXPECT_EQ(jumped.day, today.next());
+  EXPECT_EQ(jumped.leader_time, (20'780) * nanos_per_day - 1);
 }
 
 TEST(DayRule, AStartAcceptsLaterDaysUpToAYearUnlessTold) {
@@ -49,9 +66,9 @@ TEST(DayRule, AStartAcceptsLaterDaysUpToAYearUnlessTold) {
   EXPECT_TRUE(rule.start(noon + 366 * nanos_per_day, 0, false));
   EXPECT_EQ(rule.start(noon + 367 * nanos_per_day, 0, false).error(), Error::clock_jumped);
   EXPECT_TRUE(rule.start(noon + 367 * nanos_per_day, 0, true));
-  EXPECT_EQ(rule.stamp(noon + 367 * nanos_per_day, 0).day.value, today.value + 367);
+  EXPECT_EQ(rule.stamp(noon + 367 * nanos_per_day, 0, false).day.value, today.value + 367);
   EXPECT_TRUE(rule.start(noon - 5 * nanos_per_day, 0, false));
-  EXPECT_EQ(rule.stamp(noon - 5 * nanos_per_day, 0).day, today);
+  EXPECT_EQ(rule.stamp(noon - 5 * nanos_per_day, 0, false).day, today);
 }
 
 }  // namespace

@@ -91,7 +91,11 @@ Task<> wait_indexed(Reactor& reactor, Log& log) {
 Task<std::map<std::uint64_t, std::vector<std::uint64_t>>> read_all_streams(Log& log) {
   std::map<std::uint64_t, std::vector<std::uint64_t>> all;
   std::vector<StreamId> streams;
-  log.visit_streams([&](const StreamInfo& info) { streams.push_back(info.id); });
+  // A few at a time, as whoever must not stop the log does.
+  for (std::size_t from = 0;;) {
+    from = log.visit_streams(from, 3, [&](const StreamInfo& info) { streams.push_back(info.id); });
+    if (from == 0) break;
+  }
   for (const StreamId stream : streams) {
     ReadRequest request;
     request.stream = stream;

@@ -19,8 +19,9 @@ struct Answers {
 };
 
 Task<> ask(Log& log, Answers& answers) {
-  log.visit_streams(
-      [&](const StreamInfo& info) { answers.next_offsets[std::string(info.name)] = info.next_offset.value; });
+  log.visit_streams(0, streams_max, [&](const StreamInfo& info) {
+    answers.next_offsets[std::string(info.name)] = info.next_offset.value;
+  });
   auto reading = read_all_streams(log);
   auto read = co_await reading;
   if (!read) co_return fail(read.error());
@@ -99,6 +100,61 @@ TEST_F(Rebuild, index_and_tables_come_back_the_same) {
     EXPECT_EQ(again.answers.next_offsets, first.answers.next_offsets) << "without " << gone;
     EXPECT_TRUE(again.answers.lsns == first.answers.lsns) << "without " << gone;
     EXPECT_TRUE(files("/index") == index) << "without " << gone << ": the index is derived byte by byte";
+  }
+}
+
+struct Watch {
+  std::vector<IndexProgress> seen;
+  bool end = false;
+};
+
+Task<> watch_derivation(Reactor& reactor, LogLife& life, Watch& watch) {
+  while (!watch.end) {
+    const IndexProgress now = life.log->view().index().stats().deriving;
+    if (now.segments_total > 0 && (watch.seen.empty() || watch.seen.back().segments_done != now.segments_done))
+      watch.seen.push_back(now);
+    const Nanos again = reactor.now() + nanos_per_milli / 10;
+    co_await Sleep(reactor, again);
+  }
+  co_return Result<>{};
+}
+
+/// The watcher sees the end before the log goes.
+Task<> ask_watched(Reactor& reactor, LogLife& life, Script& script, Watch& watch) {
+  auto asking = only_ask(reactor, life, script);
+  auto asked = co_await asking;
+  watch.end = true;
+  const Nanos later = reactor.now() + nanos_per_milli;
+  co_await Sleep(reactor, later);
+  co_return asked;
+}
+
+// A day that is over is derived when somebody reads it.
+TEST_F(Rebuild, a_derivation_says_how_far_it_is) {
+  Script first;
+  first.batches = 900;
+  for (int day = 0; day < 2; ++day) {
+    LogLife life;
+    live(first, fill, life);
+    if (HasFatalFailure()) return;
+    world.jump_wall(node, nanos_per_day);
+  }
+  remove("/state");
+  remove("/index");
+  Watch watch;
+  Script again;
+  LogLife next;
+  next.options = small_log_options();
+  next.work = [&](Reactor& reactor, LogLife& self) {
+    reactor.spawn(watch_derivation(reactor, self, watch));
+    return ask_watched(reactor, self, again, watch);
+  };
+  run_life(world, node, next);
+  ASSERT_FALSE(watch.seen.empty());
+  for (std::size_t i = 0; i < watch.seen.size(); ++i) {
+    EXPECT_LT(watch.seen[i].segments_done, watch.seen[i].segments_total);
+    EXPECT_EQ(watch.seen[i].segments_total, watch.seen[0].segments_total);
+    EXPECT_TRUE(i == 0 || watch.seen[i].segments_done > watch.seen[i - 1].segments_done) << i;
   }
 }
 

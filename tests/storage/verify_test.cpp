@@ -153,6 +153,32 @@ TEST_F(VerifyTest, ATornEndIsNotDamage) {
   EXPECT_FALSE(found_.notes.empty());
 }
 
+TEST_F(VerifyTest, WhatStandsBesideTheLogIsCountedAndNoDamage) {
+  const fs::path shard = maker_->file("2024-10-04").parent_path();
+  fs::create_directories(shard / "pool");
+  fs::create_directories(shard / "quarantine");
+  auto write = [](const fs::path& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; };
+  write(shard / "pool/seg-00000000000000000000000000000001", std::string(3 * MiB, '\0'));
+  write(shard / "pool/seg-00000000000000000000000000000002",
+        std::string(2 * MiB, '\0') + "x" + std::string(4095, '\0'));
+  write(shard / "pool/seg-00000000000000000000000000000003.tmp", "not prepared yet");
+  write(shard / "quarantine/torn-12-0", std::string(8192, 'q'));
+  write(shard / "state", std::string(8 * block_bytes, 's'));
+  Result<VerifyReport> report = verify();
+  ASSERT_TRUE(report);
+  EXPECT_TRUE(found_.damages.empty());
+  EXPECT_EQ(report->pool_segments, 1u);
+  EXPECT_EQ(report->quarantine_files, 1u);
+  EXPECT_EQ(report->quarantine_bytes, 8192u);
+  EXPECT_EQ(report->state_files, 0u);
+  auto noted = [&](std::string_view part) {
+    return std::ranges::any_of(found_.notes, [&](const std::string& note) { return note.find(part) != note.npos; });
+  };
+  EXPECT_TRUE(noted("shard-00/state: neither of its slots verifies"));
+  EXPECT_TRUE(noted("seg-00000000000000000000000000000002: byte 2097152 of a prepared segment is not zero"));
+  EXPECT_EQ(found_.notes.size(), 2u);
+}
+
 TEST_F(VerifyTest, OldDaysMayBeGone) {
   fs::remove_all(maker_->file("2024-10-04"));
   ASSERT_TRUE(verify());

@@ -26,7 +26,7 @@ MAY_INCLUDE = {
     "tests/base": ("base/", "tests/support/"),
     "tests/reactor": ("base/", "reactor/", "tests/sim/", "tests/support/"),
     "tests/protocol": ("base/", "protocol/", "tests/support/"),
-    "tests/storage": CORE + ("tests/sim/", "tests/support/"),
+    "tests/storage": CORE + ("tests/reactor/scripted_kernel.hpp", "tests/sim/", "tests/support/"),
     "tests/replica": CORE + ("replica/", "tests/sim/", "tests/support/"),
     "tests/sdk": CORE + ("sdk/", "millrace/", "server/", "tests/sim/", "tests/support/"),
     "tests/embed": CORE + ("sdk/", "embed/", "millrace/", "tests/sim/", "tests/storage/", "tests/support/"),

@@ -85,7 +85,7 @@ PLANTED = {
         "good": [{"base/a.hpp": "struct MyThing {\n  struct promise_type : X {\n};\n};\nstruct stat info;\nstruct rlimit limit{};\nclass Forward;\n"}],
     },
     "mutants": {
-        "bad": [{"storage/a.cpp": 'if constexpr (mutant("torn")) x();\n'}, {"tests/sim/mutants.txt": "torn  writes half of it\n"},
+        "bad": [{"storage/a.cpp": 'if (mutant("torn")) x();\n'}, {"tests/sim/mutants.txt": "torn  writes half of it\n"},
                 {"storage/a.cpp": 'mutant("torn")', "tests/sim/mutants.txt": "torn\n"}],
         "good": [{"storage/a.cpp": 'mutant("torn")', "tests/sim/mutants.txt": "# name  what it does\ntorn  writes half of it\n"}],
     },

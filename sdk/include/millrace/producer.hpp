@@ -39,12 +39,12 @@ struct Commit {
   std::uint64_t lsn = 0;
   std::uint32_t day = 0;
   Level level = Level::local;
-  bool repeat = false;       // an earlier copy had already been stored
+  bool repeat = false;       // an earlier copy had already been stored; its offset and lsn are told, id and day are 0
   std::int64_t sent_at = 0;  // steady clock, ns: when the batch was first handed to the socket
   std::int64_t acknowledged_at = 0;
 };
 
-/// Where one record stands.
+/// Where one record stands. Of a repeat (a copy that had been stored before) only offset and lsn are known: its day is 0.
 struct Position {
   std::uint64_t offset = 0;
   std::uint64_t id = 0;

@@ -19,6 +19,7 @@ struct Attempt {
   std::uint64_t stream = 0;  // XXH3-64 of the name
   std::uint64_t sequence = 0;
   std::vector<std::uint64_t> payload_hashes;  // XXH3-64 of each record's payload, in order
+  std::int64_t sent_at = 0;                   // first handed to a socket; nanoseconds of the world
 };
 
 /// What a client was told about an attempt. One attempt may get several answers (re-sends).
@@ -31,6 +32,7 @@ struct Answer {
   bool repeat = false;
   std::uint32_t shard = 0;
   std::uint64_t damage_before = 0;  // how many damaging faults had been injected into this node when it came
+  std::int64_t at = 0;              // when it came
 };
 
 /// One record a reader was given.
@@ -57,12 +59,16 @@ struct History {
   std::vector<LossNotice> losses;
   bool damage_injected =
       false;  // bit rot, lost, misdirected writes or lying flushes: acknowledged bytes may be gone, but then reported
-  bool retention_ran = false;   // the oldest records may be gone
-  bool reads_complete = false;  // the last reader read every stream from earliest to its end after the last fault
+  /// Ascending times at which the server's log may have been cut: its processes ended, or a write of it failed.
+  std::vector<std::int64_t> disturbances;
+  bool retention_ran = false;     // the oldest records may be gone
+  std::uint64_t last_reader = 0;  // cursors from this number on read every stream after the last fault; 0 = none
+  bool reads_complete = false;    // the last reader read every stream from earliest to its end after the last fault
 };
 
 struct Report {
   std::vector<Violation> violations;
+  std::uint64_t groups = 0;
   std::uint64_t batches = 0;
   std::uint64_t records = 0;
   std::uint64_t acknowledged_records = 0;

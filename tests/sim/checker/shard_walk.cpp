@@ -220,10 +220,12 @@ void ShardWalk::after_end(const std::string& path, Bytes bytes, std::uint64_t en
 
 void ShardWalk::segment(const std::string& path, std::uint32_t day, std::uint32_t number, Bytes bytes, bool last) {
   if (zeros(bytes)) {
+    // Named ahead for a day that then ended: it may be left behind there, but nothing of its day may follow it.
     not_begun_seen_ = true;
+    not_begun_day_ = day;
     return;
   }
-  if (not_begun_seen_ && !(last && options_.torn_end_allowed))
+  if (not_begun_seen_ && day == not_begun_day_ && !(last && options_.torn_end_allowed))
     broken("P21", path, "a begun segment follows one that is not begun");
   if (bytes.size() < block || !header(path, day, number, bytes)) {
     if (last && options_.torn_end_allowed) return;
