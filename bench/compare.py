@@ -214,14 +214,13 @@ def main():
     parser.add_argument("--warmup", type=float, default=0.7)
     parser.add_argument("--no-again", dest="again", action="store_false", help="leave out the second yardstick run (A/A) of pairs")
     parser.add_argument("--report", action="store_true", help="judge what was measured, measure nothing")
-    parser.add_argument("--commit", help="whose lines to judge (this one's)")
     options = parser.parse_args()
     names = options.scenarios or list(SCENARIOS)
     for name in names:
         if name not in SCENARIOS:
             parser.error(f"there is no scenario {name}")
     rig.end_cleanly()
-    results = rig.Results(options.results)
+    results = rig.Results(options.results, options.commit)
     if not options.report:
         source = find_prototype(options.prototype)
         if source is None:
@@ -235,7 +234,7 @@ def main():
                     measure_scenario(name, binary, folder, options, results)
                 except rig.Missing as missing:
                     rig.say(f"{name}: not measured: {missing}")
-    verdicts = [summarize(name, results, options.commit or results.commit) for name in names]
+    verdicts = [summarize(name, results, results.commit) for name in names]
     return 0 if all(verdicts) else 1
 
 

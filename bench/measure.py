@@ -242,7 +242,7 @@ def main():
         if name not in SCENARIOS:
             parser.error(f"there is no scenario {name}")
     rig.end_cleanly()
-    results = rig.Results(options.results)
+    results = rig.Results(options.results, options.commit)
     good = True
     with tempfile.TemporaryDirectory(prefix="measure-", dir=options.scratch) as scratch:
         for name in options.scenarios or SCENARIOS:

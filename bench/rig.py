@@ -44,15 +44,16 @@ def add_common_options(parser, results):
     parser.add_argument("--load-cpu", type=int, default=0)
     parser.add_argument("--scratch", default=str(ROOT), help="folder for data, on the filesystem to measure (the repository)")
     parser.add_argument("--results", default=str(ROOT / "bench" / "results" / results))
+    parser.add_argument("--commit", help="what the build was made of, or whose lines to judge (this tree's)")
     parser.add_argument("--serve", action="append", default=[], help="a further word for `millrace serve`")
 
 
 class Results:
     """Appends rows to a file, each with its commit, time and machine."""
 
-    def __init__(self, path):
+    def __init__(self, path, commit=None):
         self.path = pathlib.Path(path)
-        self.commit = commit_of()
+        self.commit = commit or commit_of()
 
     def keep(self, row):
         head = {"commit": self.commit, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
