@@ -126,7 +126,7 @@ class Pressure:
 
     def __init__(self, case, process):
         self.path = "/proc/pressure/io"
-        mounted = case.path("groups")
+        mounted = case.path(f"groups-{process.pid}")
         os.makedirs(mounted, exist_ok=True)
         if subprocess.run(["mount", "-t", "cgroup2", "none", mounted], capture_output=True).returncode == 0:
             group = os.path.join(mounted, f"millrace-idle-{process.pid}")
