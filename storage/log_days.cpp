@@ -34,7 +34,8 @@ LogCore::Placed LogCore::seal_day(const DayStamp& next) {
   // The seal closes its segment, and the next day's takes the place that waits for a file: this one must have its own by then.
   if (!writer_->has_segment() && can_begin()) begin_segment(next_key(day));
   if (!writer_->has_segment() || !writer_->segment().attached) {
-    if (writer_->has_segment() && pool_.can_supply()) return std::unexpected(AppendRefusal{Error::retry_later, retry_after_ms});
+    if (writer_->has_segment() && pool_.can_supply())
+      return std::unexpected(AppendRefusal{Error::retry_later, retry_after_ms});
     no_space_ = true;
     return std::unexpected(no_space());
   }
