@@ -144,7 +144,7 @@ std::vector<std::byte> batch_of_types(std::initializer_list<std::uint16_t> types
   BatchHeader header;
   header.stream_id = stream_id_of("typed").value;
   Bytes batch = builder.finish(header);
-  return {batch.begin(), batch.end()};
+  return {batch.begin(), batch.begin() + static_cast<std::ptrdiff_t>(batch_header_bytes + header.body_bytes)};
 }
 
 /// Every fifth batch has a record of type 7 among its three.
