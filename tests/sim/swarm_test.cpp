@@ -44,7 +44,7 @@ INSTANTIATE_TEST_SUITE_P(Modes, SwarmModes, testing::Values(SwarmMode::quiet, Sw
                          [](const auto& tested) { return std::string(mode_name(tested.param)); });
 
 bool caught(ToyBug bug, SwarmMode mode) {
-  for (std::uint64_t seed = 1; seed <= 20; ++seed)
+  for (std::uint64_t seed = 1; seed <= 100; ++seed)
     if (run_seed(seed, toy_options(mode), ToyServer::factory(bug)).verdict == SeedVerdict::wrong) return true;
   return false;
 }
