@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "base/assert.hpp"
-#include "base/mutant.hpp"
 #include "storage/finish.hpp"
 #include "storage/log_core.hpp"
 #include "storage/names.hpp"
@@ -70,7 +69,7 @@ Task<> LogCore::run_finishing() {
           std::any_of(closing_.begin(), closing_.end(), [&](SegmentKey key) { return !(job.last < key); });
       return !moving && !(writer_->marks().durable < job.end.next_lsn);
     };
-    while (working() && !settled() && !mutant("seal_before_data")) co_await progress_.wait();
+    while (working() && !settled()) co_await progress_.wait();
     if (!working()) break;
     auto finishing = finish_day(job);
     auto finished = co_await finishing;
