@@ -86,20 +86,20 @@ unsigned direct_alignment(int descriptor) {
   return alignment;
 }
 
-/// The one file the examination writes, removed at its end.
+/// The one file the examination writes. It has no name from the start, so that nothing stays behind however the examination ends.
 class TrialFile {
  public:
-  explicit TrialFile(const std::string& directory) : path_(directory + "/.millrace-doctor-XXXXXX") {
-    descriptor_ = ::mkostemp(path_.data(), O_CLOEXEC);
+  explicit TrialFile(const std::string& directory) {
+    std::string path = directory + "/.millrace-doctor-XXXXXX";
+    descriptor_ = ::mkostemp(path.data(), O_CLOEXEC);
+    if (descriptor_ >= 0) ::unlink(path.c_str());
     void* memory = nullptr;
     if (::posix_memalign(&memory, block_bytes, 1 * MiB) != 0) std::abort();
     buffer_.reset(static_cast<char*>(memory));
     std::memset(buffer_.get(), 0x5a, 1 * MiB);
   }
   ~TrialFile() {
-    if (descriptor_ < 0) return;
-    ::close(descriptor_);
-    ::unlink(path_.c_str());
+    if (descriptor_ >= 0) ::close(descriptor_);
   }
   TrialFile(const TrialFile&) = delete;
   TrialFile& operator=(const TrialFile&) = delete;
@@ -108,7 +108,8 @@ class TrialFile {
   /// Opens it for direct I/O, as the server does, and shows with one write of `block_bytes` that it works; what follows goes
   /// that way then.
   bool direct() {
-    int opened = ::open(path_.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
+    const std::string path = "/proc/self/fd/" + std::to_string(descriptor_);
+    int opened = ::open(path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
     if (opened < 0) return false;
     if (::pwrite(opened, buffer_.get(), block_bytes, 0) != static_cast<ssize_t>(block_bytes)) {
       ::close(opened);
@@ -148,7 +149,6 @@ class TrialFile {
   struct Free {
     void operator()(char* memory) const { std::free(memory); }
   };
-  std::string path_;
   int descriptor_ = -1;
   std::unique_ptr<char, Free> buffer_;
 };
