@@ -3,34 +3,20 @@
 
 import os
 import struct
-import subprocess
 import sys
 import time
 
 import wire
-from harness import Skip, expect, lines, main, run
+from harness import expect, lines, main, run
+from mounts import expect_root, mount_image, mount_ramfs
 
 NO_SPACE = "no_space"
 
 
-def system(*command):
-    done = subprocess.run(command, capture_output=True)
-    if done.returncode != 0:
-        raise Skip("loop_mount", f"{' '.join(command)}: {done.stderr.decode().strip()}")
-
-
 def loop_mount(case, mebibytes):
     """An ext4 of its own that is really full when it is full."""
-    if os.geteuid() != 0:
-        raise Skip("loop_mount", "not root")
-    image, mounted = case.path("image"), case.path("mounted")
-    os.mkdir(mounted)
-    with open(image, "wb") as file:
-        file.truncate(mebibytes << 20)
-    system("mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", image)
-    system("mount", "-o", "loop", image, mounted)
-    case.undo.append(lambda: subprocess.run(["umount", "-l", mounted], capture_output=True))
-    return mounted
+    expect_root()
+    return mount_image(case, mebibytes, "mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal")
 
 
 def disk_full(case):
@@ -146,14 +132,7 @@ def foreign_directory(case):
 
 
 def no_direct_io(case):
-    if os.geteuid() != 0:
-        raise Skip("root", "mounting ramfs takes root")
-    mounted = case.path("ramfs")
-    os.mkdir(mounted)
-    done = subprocess.run(["mount", "-t", "ramfs", "ramfs", mounted], capture_output=True)
-    expect(done.returncode == 0, f"mount: {done.stderr.decode()}")
-    case.undo.append(lambda: subprocess.run(["umount", "-l", mounted], capture_output=True))
-    data = os.path.join(mounted, "data")
+    data = os.path.join(mount_ramfs(case, "ramfs"), "data")
     server = case.server(name=data, wait=False)
     expect(server.wait_for_end() == 1 and "--buffered" in server.said, server.said)
     server = case.server("--buffered", name=data)

@@ -3,41 +3,26 @@
 
 import os
 import shutil
-import subprocess
 import sys
 
 from harness import Skip, expect, lines, main, run
+from mounts import expect_root, mount, mount_image
 
 KERNELS = ("uring", "posix")
 
 
-def system(*command):
-    done = subprocess.run(command, capture_output=True)
-    if done.returncode != 0:
-        raise Skip("loop_mount", f"{' '.join(command)}: {done.stderr.decode().strip()}")
-
-
-def mount(case, kind, maker):
-    if os.geteuid() != 0:
-        raise Skip("loop_mount", "not root")
-    mounted = case.path("mounted")
-    os.mkdir(mounted)
+def mounted_as(case, kind, maker):
+    expect_root()
     if kind in ("tmpfs", "ramfs"):
-        system("mount", "-t", kind, *(["-o", "size=400m"] if kind == "tmpfs" else []), kind, mounted)
-    elif kind == "overlay":
+        return mount(case, "-t", kind, *(["-o", "size=400m"] if kind == "tmpfs" else []), kind)
+    if kind == "overlay":
         for name in ("lower", "upper", "work"):
             os.mkdir(case.path(name))
-        system("mount", "-t", "overlay", "overlay", mounted, "-o",
-               f"lowerdir={case.path('lower')},upperdir={case.path('upper')},workdir={case.path('work')}")
-    else:
-        if not shutil.which(maker[0]):
-            raise Skip(f"mkfs_{kind}", f"no {maker[0]}")
-        with open(case.path("image"), "wb") as file:
-            file.truncate(400 << 20)
-        system(*maker, case.path("image"))
-        system("mount", "-o", "loop", case.path("image"), mounted)
-    case.undo.append(lambda: subprocess.run(["umount", "-l", mounted], capture_output=True))
-    return mounted
+        folders = f"lowerdir={case.path('lower')},upperdir={case.path('upper')},workdir={case.path('work')}"
+        return mount(case, "-t", "overlay", "-o", folders, "overlay")
+    if not shutil.which(maker[0]):
+        raise Skip(f"mkfs_{kind}", f"no {maker[0]}")
+    return mount_image(case, 400, *maker)
 
 
 def serve(case, data, *flags):
@@ -70,7 +55,7 @@ def keep(case, data, *flags):
 
 def tried(kind, *maker):
     def case_of(case):
-        mounted = mount(case, kind, maker)
+        mounted = mounted_as(case, kind, maker)
         said = []
         for kernel in KERNELS:
             direct = keep(case, os.path.join(mounted, kernel), "--kernel", kernel)

@@ -10,6 +10,7 @@ import time
 
 import harness
 from harness import Skip, expect, lines, main, run
+from mounts import mount_ramfs, unmount_later
 
 CONFINE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "confine.py")
 NOBODY = 65534
@@ -130,7 +131,7 @@ class Pressure:
         os.makedirs(mounted, exist_ok=True)
         if subprocess.run(["mount", "-t", "cgroup2", "none", mounted], capture_output=True).returncode == 0:
             group = os.path.join(mounted, f"millrace-idle-{process.pid}")
-            case.undo.append(lambda: subprocess.run(["umount", "-l", mounted], capture_output=True))
+            unmount_later(case, mounted)
             case.undo.append(lambda: self.leave(process, group))
             os.mkdir(group)
             with open(os.path.join(group, "cgroup.procs"), "w") as file:
@@ -213,13 +214,7 @@ def quickstart_without_io_uring(case):
 
 
 def quickstart_without_direct_io(case):
-    if os.geteuid() != 0:
-        raise Skip("root", "mounting ramfs takes root")
-    mounted = case.path("data")
-    os.mkdir(mounted)
-    done = subprocess.run(["mount", "-t", "ramfs", "ramfs", mounted], capture_output=True)
-    expect(done.returncode == 0, f"mount: {done.stderr.decode()}")
-    case.undo.append(lambda: subprocess.run(["umount", "-l", mounted], capture_output=True))
+    mount_ramfs(case, "data")
     return proves([], case, "this filesystem has no direct I/O")
 
 
@@ -244,11 +239,7 @@ def doctor(case):
     expect(refused_row["finding"] == "costs you" and "seccomp" in refused_row["advice"], f"no cure: {refused_row}")
     expect(run("doctor", "--data", case.path("absent"), check=False).returncode == 2, "a missing directory is not exit 2")
     if os.geteuid() == 0:
-        mounted = case.path("memory")
-        os.mkdir(mounted)
-        subprocess.run(["mount", "-t", "ramfs", "ramfs", mounted], check=True)
-        case.undo.append(lambda: subprocess.run(["umount", "-l", mounted], capture_output=True))
-        broken = run("doctor", "--data", mounted, check=False)
+        broken = run("doctor", "--data", mount_ramfs(case, "memory"), check=False)
         expect(broken.returncode == 1 and b"broken" in broken.stdout, f"records in memory: exit {broken.returncode}")
     return f"{len(rows)} rows in {took:.1f} s"
 
