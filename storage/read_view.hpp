@@ -232,6 +232,7 @@ class ReadView {
   Lsn durable_{1};
   Lsn appended_{1};
   Day finished_{};
+  Day gap_{};  // of this day a run is not in the index: no table says it is complete, whoever reads it derives it
   SegmentKey first_kept_{};
   std::uint64_t open_readable_ = 0;
   struct Unsettled {

@@ -23,19 +23,23 @@ Task<> ReadView::write_closed() {
     if (file && closing_.front().run) {
       const std::shared_ptr<OpenRun> run = closing_.front().run;
       const SegmentKey key = run->segment().key;
-      const bool behind = (*file)->next_segment() < key.number && first_kept_ < key;
-      if (behind) {
-        // Earlier runs could not be written: they come first.
+      bool whole = true;
+      if ((*file)->next_segment() < key.number && first_kept_ < key) {
+        // Earlier runs could not be written: they come first, or this one would hide that they are missing.
         auto repairing = repair_->repair(day, key.number, first_kept_);
         auto repaired = co_await repairing;
-        if (!repaired) ++index_->stats().failures;
+        whole = repaired.has_value();
+        if (!whole) ++index_->stats().failures;
       }
-      if ((*file)->next_segment() <= key.number) {
+      if (whole && (*file)->next_segment() <= key.number) {
         auto appending = builder_->append_run(**file, *run, *closing_.front().capture);
         auto appended = co_await appending;
         written = appended.has_value();
       }
-    } else if (file) {
+      gap_ = whole && (*file)->next_segment() > key.number ? Day{} : day;
+    } else if (closing_.front().run) {
+      gap_ = day;
+    } else if (file && day != gap_) {
       auto appending = finish_index(*file);
       auto appended = co_await appending;
       written = appended.has_value();
