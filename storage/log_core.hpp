@@ -121,6 +121,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   void take_over(OpenedLog opened);
   void begin_work();
   Task<> reopen();
+  Task<> give_back_surplus();
   template <class Call>
   void tell(Call call);
   void notify_progress() { progress_.notify(); }
@@ -164,7 +165,8 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   std::optional<SegmentKey> last_key_;  // of the newest segment that was begun
   std::optional<SegmentEnd> previous_;  // where it ended, once closed
   std::optional<NamedSegment> spare_;   // the next one, named ahead
-  std::deque<SegmentKey> closing_;      // closed, with bytes still in flight
+  std::vector<NamedSegment> surplus_;  // named behind it before a crash: back to the pool before anything is named anew
+  std::deque<SegmentKey> closing_;     // closed, with bytes still in flight
   std::deque<FinishJob> finishing_;
   Day made_day_{};         // newest day whose directory is durable
   bool no_space_ = false;  // the last refusal was for space

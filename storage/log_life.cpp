@@ -5,6 +5,7 @@
 #include "base/assert.hpp"
 #include "base/mutant.hpp"
 #include "storage/log_core.hpp"
+#include "storage/names.hpp"
 
 namespace millrace {
 
@@ -39,6 +40,13 @@ LogCore::LogCore(Reactor& reactor, LogOptions options)
 LogCore::~LogCore() { reactor_.disarm(day_timer_); }
 
 Task<> LogCore::open(OpeningReport& report) {
+  // Recovery takes a header that states another size for a damaged one.
+  if (options_.segment_bytes < segment_bytes_min || options_.segment_bytes > segment_bytes_max ||
+      !is_aligned(options_.segment_bytes, block_bytes)) {
+    report.diagnosis = options_.directory + ": segments of " + std::to_string(options_.segment_bytes) +
+                       " bytes are not possible: a multiple of 4 KiB from 16 MiB on is.";
+    co_return fail(Error::invalid_argument);
+  }
   auto opening_meta =
       ShardMeta::open(reactor_, options_.node_meta_path, options_.shard, options_.buffered, report.diagnosis);
   auto meta = co_await opening_meta;
@@ -66,6 +74,13 @@ Task<> LogCore::open(OpeningReport& report) {
   if (!pooled) {
     report.diagnosis = options_.directory + "/pool: " + std::string(error_text(pooled.error()));
     co_return fail(pooled.error());
+  }
+  auto giving = give_back_surplus();
+  auto given = co_await giving;
+  if (!given) {
+    report.diagnosis = options_.directory + ": a segment named ahead cannot go back to the pool (" +
+                       std::string(error_name(given.error())) + ")";
+    co_return fail(given.error());
   }
   if (report.created) {
     report.step = "preparing the first segment";
@@ -124,6 +139,7 @@ void LogCore::take_over(OpenedLog opened) {
   first_kept_ = opened.first_kept;
   days_ = opened.days;
   spare_ = std::move(opened.spare);
+  surplus_ = std::move(opened.surplus);
   WriterStart start;
   start.epoch = epoch_;
   start.next_lsn = opened.next_lsn;
@@ -159,6 +175,22 @@ void LogCore::take_over(OpenedLog opened) {
   job.records = tables_->log().day_records;
   job.body_bytes = tables_->log().day_body_bytes;
   finishing_.push_back(job);
+}
+
+// The newest first, each durably: the names that stay have no gap at any instant. One spare is enough, and a day that ends gives
+// back only that one.
+Task<> LogCore::give_back_surplus() {
+  while (!surplus_.empty()) {
+    const SegmentKey key = surplus_.back().key;
+    surplus_.pop_back();
+    auto giving = pool_.give_back(segment_path(options_.directory, key));
+    auto given = co_await giving;
+    if (!given) co_return fail(given.error());
+    auto naming = make_name_durable(reactor_, day_path(options_.directory, key.day));
+    auto named = co_await naming;
+    if (!named) co_return fail(named.error());
+  }
+  co_return Result<>{};
 }
 
 void LogCore::begin_work() {
@@ -230,6 +262,10 @@ Task<> LogCore::reopen() {
   OpeningReport report;
   auto opening = open_files(report);
   auto opened = co_await opening;
+  if (opened) {
+    auto giving = give_back_surplus();
+    opened = co_await giving;
+  }
   reopening_ = false;
   if (!opened || state_ != State::reopening) {
     if (state_ == State::reopening) state_ = State::closed;

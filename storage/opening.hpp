@@ -46,6 +46,7 @@ struct OpenedLog {
   bool resume = false;   // appends go on in it, at end.length
 
   std::optional<NamedSegment> spare;  // the named successor, all zeros
+  std::vector<NamedSegment> surplus;  // more such behind it: a crash came before the spare was begun
   bool sealed = false;                // the last batch is a seal
   bool finished = false;              // and its day's finish file verifies
   SegmentKey first_kept{};            // oldest segment

@@ -239,6 +239,7 @@ Task<> Opening::act_on(Verdict verdict, Candidate& candidate) {
   if (!verdict.begun) {
     if (!opened_.begun) opened_.next_lsn = std::max(opened_.next_lsn, verdict.next_lsn);
     if (!opened_.spare) opened_.spare = std::move(candidate.segment);
+    else opened_.surplus.push_back(std::move(candidate.segment));
     co_return Result<>{};
   }
   if (opened_.epoch == Epoch{}) {
