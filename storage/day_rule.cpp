@@ -6,8 +6,9 @@
 
 namespace millrace {
 
-DayRule::DayRule(std::int32_t offset_seconds, Nanos last_time, Day last_day)
-    : offset_seconds_(offset_seconds), last_time_(last_time), last_day_(last_day) {}
+DayRule::DayRule(std::int32_t offset_seconds, Nanos last_time, Day last_day) : offset_seconds_(offset_seconds) {
+  reopened(last_time, last_day);
+}
 
 Result<> DayRule::start(Nanos wall, Nanos monotonic, bool accept_clock) {
   wall_at_start_ = wall;
@@ -37,6 +38,16 @@ void DayRule::took(const DayStamp& stamp) {
   MR_ASSERT(stamp.leader_time >= last_time_ && stamp.day >= last_day_);
   last_time_ = stamp.leader_time;
   last_day_ = stamp.day;
+}
+
+void DayRule::began(Day day) {
+  MR_ASSERT(day >= last_day_);
+  reopened(last_time_, day);
+}
+
+void DayRule::reopened(Nanos last_time, Day last_day) {
+  last_time_ = last_day == Day{} ? last_time : std::max(last_time, day_begin(last_day, offset_seconds_));
+  last_day_ = last_day;
 }
 
 }  // namespace millrace

@@ -26,7 +26,7 @@ class DayRule {
   static constexpr Nanos outrun_max = 3600 * nanos_per_second;
   static constexpr std::uint32_t ahead_days_max = 366;
 
-  /// `last_time`, `last_day`: of the newest batch; both 0 for an empty log.
+  /// `last_time`, `last_day`: of the newest batch; both 0 for an empty log. A day that was begun without a batch counts too.
   DayRule(std::int32_t offset_seconds, Nanos last_time, Day last_day);
 
   /// What the start of a process has to ask first, and what it may override. Errors: clock_jumped.
@@ -35,14 +35,18 @@ class DayRule {
   /// The stamp a batch gets now; `sealed`: the newest batch is the seal of its day. Changes nothing: took() does.
   DayStamp stamp(Nanos wall, Nanos monotonic, bool sealed) const;
   void took(const DayStamp& stamp);
+  /// A segment of this day was begun: whatever comes next is of it or of a later one.
+  void began(Day day);
+  /// The log was opened anew, and this is its newest batch: what was stamped behind it is forgotten.
+  void reopened(Nanos last_time, Day last_day);
 
   Nanos last_time() const { return last_time_; }
   Day last_day() const { return last_day_; }
 
  private:
   const std::int32_t offset_seconds_;
-  Nanos last_time_;
-  Day last_day_;
+  Nanos last_time_ = 0;
+  Day last_day_{};
   Nanos wall_at_start_ = 0;
   Nanos monotonic_at_start_ = 0;
 };

@@ -131,6 +131,7 @@ void LogCore::append_created(const Stream& stream, const DayStamp& stamp) {
 }
 
 void LogCore::append_control(BatchKind kind, Bytes body, const DayStamp& stamp) {
+  MR_ASSERT(stamp.day == writer_->segment().key.day);
   BatchHeader header = control_header(kind, body);
   header.lsn = writer_->marks().appended.value;
   header.leader_time = stamp.leader_time;
@@ -148,6 +149,7 @@ void LogCore::append_control(BatchKind kind, Bytes body, const DayStamp& stamp) 
 
 AppendPosition LogCore::append_data(const BatchHeader& producer, Bytes body, std::uint32_t number,
                                     const DayStamp& stamp) {
+  MR_ASSERT(stamp.day == writer_->segment().key.day);
   const Stream& stream = tables_->streams().at(number);
   BatchHeader header = producer;
   header.magic = batch_magic;

@@ -96,6 +96,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   bool can_begin() const;
   void close_segment();
   void begin_segment(SegmentKey key);
+  void begin_day(Day day);
   SegmentKey next_key(Day day) const;
   void supply();
   Task<> run_supply();
@@ -104,7 +105,8 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   Task<> make_day_directory(Day day);
 
   // Days: log_days.cpp.
-  bool day_is_open() const { return tables_->log().next_lsn > Lsn{1} && !sealed_; }
+  /// The tables' day can still get batches: it has some, or a segment was begun for it.
+  bool day_is_open() const { return (tables_->log().next_lsn > Lsn{1} || last_key_) && !sealed_; }
   Placed seal_day(const DayStamp& next);
   Task<> run_finishing();
   Task<> finish_day(FinishJob job);

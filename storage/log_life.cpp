@@ -113,6 +113,8 @@ Task<> LogCore::open_files(OpeningReport& report) {
                          ": more than a year ahead. Set the clock, or start with --accept-clock if it is right.";
       co_return fail(started.error());
     }
+  } else {
+    day_rule_->reopened(tables_->log().last_leader_time, tables_->log().day);
   }
   auto indexing = view_->index().open();
   auto indexed = co_await indexing;

@@ -47,6 +47,7 @@ void LogCore::begin_segment(SegmentKey key) {
     header.previous_chain = previous_->chain;
   }
   writer_->begin_segment(key, header);
+  begin_day(key.day);
   if (!last_key_) first_kept_ = key;
   const bool new_day = !last_key_ || last_key_->day != key.day;
   last_key_ = key;
@@ -61,6 +62,14 @@ void LogCore::begin_segment(SegmentKey key) {
     if (tables_->log().next_lsn > Lsn{1} && !state_running_) background(emit_state());
   }
   supply();
+}
+
+// A segment's batches are all of its day, also the first, which may come when the clock shows another one.
+void LogCore::begin_day(Day day) {
+  if (day <= tables_->log().day) return;
+  tables_->begin_day(day);
+  day_rule_->began(day);
+  sealed_ = false;
 }
 
 void LogCore::supply() {

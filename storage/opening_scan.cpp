@@ -271,6 +271,9 @@ Task<> Opening::act_on(Verdict verdict, Candidate& candidate) {
   at.next_lsn = verdict.next_lsn;
   at.chain = verdict.chain;
   tables_.set_log(at);
+  // A crash may leave nothing of a segment but its header: what comes next is of its day all the same.
+  tables_.begin_day(opened_.last.key.day);
+  if (verdict.batches == 0) last_kind_ = BatchKind::data;
   co_return Result<>{};
 }
 

@@ -144,14 +144,19 @@ void Tables::save_dedupe_rows(ProducerId id, StreamId stream) {
   }
 }
 
+void Tables::begin_day(Day day) {
+  if (day <= log_.day) return;
+  log_.day = day;
+  log_.day_batches = log_.day_records = log_.day_body_bytes = 0;
+}
+
 void Tables::count(const BatchHeader& header) {
   MR_ASSERT(header.lsn == log_.next_lsn.value && header.leader_time >= log_.last_leader_time);
   MR_ASSERT(header.day >= log_.day.value);
-  if (header.day != log_.day.value) log_.day_batches = log_.day_records = log_.day_body_bytes = 0;
+  begin_day(Day{header.day});
   log_.next_lsn = log_.next_lsn.next();
   log_.chain = Chain{header.chain};
   log_.last_leader_time = header.leader_time;
-  log_.day = Day{header.day};
   if (header.kind == BatchKind::seal) return;
   ++log_.day_batches;
   log_.day_records += header.record_count;

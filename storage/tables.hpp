@@ -43,6 +43,8 @@ class Tables {
   void apply_data(const BatchHeader& header, std::uint32_t stream);
   /// Recovery goes on from here without what came before (it comes as rows, or is lost).
   void set_log(const LogRow& row) { log_ = row; }
+  /// What comes next is of this day, or of a later one. One that is not later than the newest batch's changes nothing.
+  void begin_day(Day day);
 
   /// Rows of a state file, of a run, or of a state batch. Call finish_rows() behind the last one. Errors: corrupt.
   Result<> apply_rows(Bytes rows);

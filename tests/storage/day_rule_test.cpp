@@ -61,6 +61,28 @@ TEST(DayRule, ASealedDayGetsNoMoreWhateverTheClockSays) {
   EXPECT_EQ(jumped.leader_time, (20'780) * nanos_per_day - 1);
 }
 
+TEST(DayRule, ADayThatWasBegunIsNotLeftByAClockThatGoesBack) {
+  DayRule rule(0, noon, today);
+  ASSERT_TRUE(rule.start(noon + 72 * hour, 0, false));
+  const DayStamp ahead = rule.stamp(noon + 72 * hour, 0, true);
+  EXPECT_EQ(ahead.day.value, today.value + 3);
+  rule.began(ahead.day);
+  const DayStamp back = rule.stamp(noon, 1, false);
+  EXPECT_EQ(back.day, ahead.day);
+  EXPECT_EQ(back.leader_time, std::int64_t{20'781} * nanos_per_day) << "its first instant";
+  rule.took(back);
+}
+
+TEST(DayRule, WhatWasStampedAndNeverBecameDurableIsForgottenByAReopening) {
+  DayRule rule(0, noon, today);
+  ASSERT_TRUE(rule.start(noon, 0, false));
+  rule.took(rule.stamp(noon + 12 * hour, 12 * hour, true));
+  EXPECT_EQ(rule.last_day(), today.next());
+  // The log reads itself back, and ends with the seal of today: the next batch is tomorrow's, not that of the day after.
+  rule.reopened(noon, today);
+  EXPECT_EQ(rule.stamp(noon + 12 * hour, 12 * hour, true).day, today.next());
+}
+
 TEST(DayRule, AStartAcceptsLaterDaysUpToAYearUnlessTold) {
   DayRule rule(0, noon, today);
   EXPECT_TRUE(rule.start(noon + 366 * nanos_per_day, 0, false));

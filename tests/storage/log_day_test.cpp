@@ -1,0 +1,128 @@
+// Days and the segments that stand for them: a segment's batches are all of its day, also when a crash left only its header or the
+// clock went on between its begin and its first batch.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "storage/group.hpp"
+#include "storage/segment_header.hpp"
+#include "tests/storage/log_fixture.hpp"
+
+namespace millrace {
+namespace {
+
+using namespace log_test;
+
+class LogDayTest : public LogTest {
+ protected:
+  void set_wall(std::string_view time) {
+    const std::optional<Nanos> wall = parse_time(time);
+    ASSERT_TRUE(wall.has_value());
+    world.jump_wall(node, *wall - world.wall_now(node));
+  }
+
+  /// Only the segment's header reached the device, of all that was ever written into it or into the tail's slots.
+  void leave_only_the_header(const std::string& segment) {
+    for (const auto& [path, from] :
+         {std::pair{segment, block_bytes}, std::pair{std::string("data/shard-00/tail"), block_bytes}}) {
+      auto inode = node.disk.find(path);
+      ASSERT_NE(inode, nullptr) << path;
+      const std::vector<std::byte> zeros(inode->file.size() - from);
+      inode->file.write(node.disk.next_stamp(), from, zeros, true);
+    }
+  }
+
+  /// The days of all batches on the disk by the segment's day, the segment's first.
+  std::map<std::string, std::vector<std::uint32_t>> days_by_segment() const {
+    std::map<std::string, std::vector<std::uint32_t>> days;
+    for (const auto& [path, bytes] : node.disk.image()) {
+      auto header = bytes.size() < block_bytes ? Result<SegmentHeader>(fail(Error::corrupt))
+                                               : read_segment_header(Bytes(bytes).first(block_bytes), OpenFor::reading);
+      if (!header || !path.ends_with("data" + std::string("00000") + std::to_string(header->number))) continue;
+      auto& found = days[path];
+      found.push_back(header->day.value);
+      for (std::uint64_t at = block_bytes; at + block_bytes <= bytes.size();) {
+        auto group = read_group_header(Bytes(bytes).subspan(at, block_bytes), at, header->segment_id);
+        if (!group) break;
+        for (std::uint64_t batch = at + group_header_bytes; batch < at + group->length;) {
+          auto head = read_batch_header(Bytes(bytes).subspan(batch));
+          if (!head) break;
+          found.push_back(head->day);
+          batch += batch_span(head->body_bytes);
+        }
+        at += group_span(*group);
+      }
+    }
+    return days;
+  }
+
+  void expect_batches_are_of_their_segments_day(std::size_t segments) {
+    const auto days = days_by_segment();
+    EXPECT_EQ(days.size(), segments);
+    for (const auto& [path, found] : days) {
+      EXPECT_GT(found.size(), 1u) << path << " holds nothing";
+      for (std::uint32_t day : found) EXPECT_EQ(day, found.front()) << path;
+    }
+  }
+};
+
+Task<> append_and_wait(Reactor& reactor, Life& life) {
+  auto stream = life.log->declare_stream("demo");
+  if (!stream) co_return fail(stream.error());
+  const auto body = body_of(1, 100);
+  std::optional<AppendPosition> at;
+  while (!at) {
+    auto appended = life.log->append(header_of({.stream = *stream}, body), body);
+    if (appended) at = *appended;
+    else if (appended.error().error != Error::retry_later) co_return fail(appended.error().error);
+    const Nanos again = reactor.now() + nanos_per_milli;
+    co_await Sleep(reactor, again);
+  }
+  while (!(life.log->watermarks().durable > at->lsn)) {
+    const Nanos again = reactor.now() + nanos_per_milli;
+    co_await Sleep(reactor, again);
+  }
+  EXPECT_EQ(at->day, day_of(reactor.wall_now(), 0));
+  co_return Result<>{};
+}
+
+TEST_F(LogDayTest, P28ASegmentOfWhichOnlyTheHeaderIsLeftKeepsItsDay) {
+  set_wall("2026-11-21T12:00:00Z");
+  Life first;
+  first.work = append_and_wait;
+  run(first);
+  leave_only_the_header("data/shard-00/2026-11-21/data000000");
+  set_wall("2026-11-22T12:00:00Z");
+  Life second;
+  second.work = append_and_wait;
+  run(second);
+  EXPECT_EQ(second.report.verdict, "clean_end");
+  // The day that was begun is sealed, though it got nothing else.
+  expect_batches_are_of_their_segments_day(2);
+  EXPECT_NE(node.disk.find("data/shard-00/2026-11-21/finish"), nullptr);
+}
+
+TEST_F(LogDayTest, P28ADayThatWasSealedIsNotSealedAgainInTheHeaderThatFollows) {
+  for (const char* later : {"2026-11-22T13:00:00Z", "2026-11-24T12:00:00Z"}) {
+    set_wall("2026-11-21T12:00:00Z");
+    Life first;
+    first.work = append_and_wait;
+    run(first);
+    set_wall("2026-11-22T12:00:00Z");
+    Life second;
+    second.work = append_and_wait;
+    run(second);
+    leave_only_the_header("data/shard-00/2026-11-22/data000000");
+    set_wall(later);
+    Life third;
+    third.work = append_and_wait;
+    run(third);
+    expect_batches_are_of_their_segments_day(later == std::string("2026-11-22T13:00:00Z") ? 2 : 3);
+    node.disk.load({});
+  }
+}
+
+}  // namespace
+}  // namespace millrace
