@@ -52,6 +52,11 @@ void Index::day_added(Day day) {
   if (days_.empty() || days_.back() < day) days_.push_back(day);
 }
 
+void Index::day_dropped(Day day) {
+  std::erase(days_, day);
+  forget(day);
+}
+
 void Index::drop_before(SegmentKey first) {
   first_ = std::max(first_, first);
   std::erase_if(days_, [&](Day day) { return day < first_.day; });

@@ -86,6 +86,8 @@ class Index {
   /// Reads which days there are. Before any find().
   Task<> open();
   void day_added(Day day);
+  /// The day's directory is going away.
+  void day_dropped(Day day);
   /// Nothing before this segment is looked at any more.
   void drop_before(SegmentKey first);
   const std::vector<Day>& days() const { return days_; }

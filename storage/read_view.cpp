@@ -143,10 +143,16 @@ void ReadView::day_indexed(Day day) {
 }
 
 void ReadView::drop_before(SegmentKey first) {
+  ++drops_;
   front_dropped_ = front_dropped_ || first > first_kept_;
   first_kept_ = std::max(first_kept_, first);
   index_->drop_before(first_kept_);
   std::erase_if(runs_, [&](const RunPtr& run) { return run->segment().key < first_kept_ && run != open_; });
+}
+
+void ReadView::day_dropped(Day day) {
+  ++drops_;
+  index_->day_dropped(day);
 }
 
 void ReadView::lost(LostLsns range) { losses_.push_back(range); }

@@ -116,6 +116,8 @@ class ReadView {
   void day_indexed(Day day);
   /// Every segment before `first` is going away: no reader begins to read there any more.
   void drop_before(SegmentKey first);
+  /// The day has no segment left, and its directory goes away with the index in it.
+  void day_dropped(Day day);
   void lost(LostLsns range);
   /// The log failed: readers get not_ready until ready() is called again; nothing that is not durable is readable.
   void failed();
@@ -155,6 +157,8 @@ class ReadView {
   Signal& moved() { return moved_; }
   /// How often it woke.
   std::uint64_t moves() const { return moves_; }
+  /// How often something was dropped: a file that is not there any more may have been.
+  std::uint64_t drops() const { return drops_; }
   /// Retention has taken something from the front.
   bool front_dropped() const { return front_dropped_; }
   IndexStats index_stats() const;
@@ -245,6 +249,7 @@ class ReadView {
   Signal buffer_free_;
   Signal moved_;
   std::uint64_t moves_ = 0;
+  std::uint64_t drops_ = 0;
   bool front_dropped_ = false;
 };
 

@@ -48,8 +48,15 @@ Task<ReadChunk> Reader::next(MutableBytes target) {
       continue;
     }
     const std::uint64_t moves = view_.moves();
+    const std::uint64_t drops = view_.drops();
     auto stepping = request_.stream ? step_stream(target, chunk) : step_log(target, chunk);
     auto step = co_await stepping;
+    if (!step && step.error() == Error::not_found && drops != view_.drops()) {
+      // Retention took what was being looked at: the cursor looks for what is left.
+      cursor_->forget_source();
+      cursor_->in_segment = false;
+      continue;
+    }
     if (!step && chunk.bytes == 0) co_return fail(step.error());
     // An error behind batches that were read comes again at the next call.
     if (!step || *step == Step::full) break;

@@ -205,6 +205,7 @@ Task<> LogCore::drop_day_if_empty(Day day) {
     co_return fail(files.error());
   }
   if (!files->segments.empty() || (last_key_ && last_key_->day <= day)) co_return Result<>{};
+  view_->day_dropped(day);
   const std::string directory = day_path(options_.directory, day);
   auto listing_all = Directory::list(reactor_, directory);
   auto entries = co_await listing_all;

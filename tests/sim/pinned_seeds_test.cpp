@@ -27,6 +27,7 @@ TEST(PinnedSeeds, ADayWasSealedInASegmentThatHadNoFile) { expect_green(385, true
 TEST(PinnedSeeds, P21ASegmentNamedAheadStayedBehindInAFinishedDay) { expect_green(206, true); }
 TEST(PinnedSeeds, P24ARowOfTheStateWasShorterThanItsKey) { expect_green(292, true); }
 TEST(PinnedSeeds, P28BatchesOfAnotherDayThanTheHeaderThatWasLeft) { expect_green(370, true); }
+TEST(PinnedSeeds, P01ReadingEndedWithTheDayThatRetentionTook) { expect_green(253, true); }
 
 }  // namespace
 }  // namespace millrace::sim

@@ -9,6 +9,7 @@
 #include "storage/group.hpp"
 #include "storage/segment_header.hpp"
 #include "tests/storage/log_fixture.hpp"
+#include "tests/storage/mini_log.hpp"
 
 namespace millrace {
 namespace {
@@ -122,6 +123,49 @@ TEST_F(LogDayTest, P28ADayThatWasSealedIsNotSealedAgainInTheHeaderThatFollows) {
     expect_batches_are_of_their_segments_day(later == std::string("2026-11-22T13:00:00Z") ? 2 : 3);
     node.disk.load({});
   }
+}
+
+/// Appends, and waits for retention to take the day before.
+Task<> outlive_a_day(Reactor& reactor, Life& life) {
+  auto appending = append_and_wait(reactor, life);
+  auto appended = co_await appending;
+  const Nanos again = reactor.now() + minute;
+  co_await Sleep(reactor, again);
+  EXPECT_EQ(life.node->disk.find("data/shard-00/2026-11-21"), nullptr) << "retention took the day";
+  co_return appended;
+}
+
+Task<> read_what_is_left(Reactor& reactor, Life& life) {
+  auto outliving = outlive_a_day(reactor, life);
+  auto outlived = co_await outliving;
+  if (!outlived) co_return outlived;
+  for (const Seek& from : {Seek::earliest(), Seek::at_offset(Offset{0}), Seek::at_time(0)}) {
+    auto reading =
+        test::read_to_end(life.log->view(), {.stream = stream_id_of("demo"), .from = from}, std::size_t{64} * KiB);
+    auto back = co_await reading;
+    EXPECT_TRUE(back->ended) << error_name(back->ended.error());
+    EXPECT_EQ(back->headers.size(), 2u);
+    EXPECT_EQ(back->headers.front().first_offset, 1u);
+    for (const std::string& notice : back->notices) EXPECT_EQ(notice, "first 1") << "what retention took is not lost";
+    EXPECT_EQ(back->notices.empty(), from.by != Seek::By::offset);
+  }
+  co_return Result<>{};
+}
+
+TEST_F(LogDayTest, AStreamIsReadOnWhenRetentionTookAWholeDay) {
+  set_wall("2026-11-21T23:59:00Z");
+  Life first;
+  first.work = append_and_wait;
+  run(first);
+  set_wall("2026-11-22T00:00:01Z");
+  Life second;
+  second.work = append_and_wait;
+  run(second);
+  // The third begins with a complete day whose index nobody has opened yet.
+  Life third;
+  third.options.retain_days = 1;
+  third.work = read_what_is_left;
+  run(third);
 }
 
 }  // namespace
