@@ -29,7 +29,8 @@ struct Reader::Cursor {
   Offset next{};         // the next offset to give
   bool at_tail = false;  // every batch of the stream with an lsn below `scanned` was given
   Lsn scanned{};
-  Lsn last{};  // the last batch given from the tail; 0 = none
+  Lsn last{};                 // the last batch given from the tail; 0 = none
+  std::optional<Offset> gap;  // the tail goes on behind `next`, here, which is still to be told
 
   // Where entries come from: a run on disk, or one in memory.
   std::optional<FoundRun> found;

@@ -164,7 +164,10 @@ Task<bool> Reader::index_was_wrong(Day day) {
   auto verifying = view_.verify_index(day);
   auto fits = co_await verifying;
   if (!fits) co_return fail(fits.error());
-  if (!*fits) cursor.forget_source();
+  if (!*fits) {
+    cursor.forget_source();
+    cursor.at_tail = false;
+  }
   co_return !*fits;
 }
 

@@ -31,7 +31,11 @@ Task<Reader::Step> Reader::step_stream(MutableBytes target, ReadChunk& chunk) {
       co_return Step::full;
     }
   }
-  if (auto given = give_from_tail(target, chunk)) co_return *given;
+  if (auto given = give_from_tail(target, chunk)) {
+    if (!cursor.gap) co_return *given;
+    auto telling = tell_gap(*std::exchange(cursor.gap, std::nullopt), chunk);
+    co_return co_await telling;
+  }
   if (cursor.entry == cursor.entries.size()) {
     auto locating = locate();
     auto located = co_await locating;
@@ -43,7 +47,10 @@ Task<Reader::Step> Reader::step_stream(MutableBytes target, ReadChunk& chunk) {
     }
   }
   auto fetching = fetch(target, chunk);
-  co_return co_await fetching;
+  auto fetched = co_await fetching;
+  if (!cursor.gap) co_return fetched;
+  auto telling = tell_gap(*std::exchange(cursor.gap, std::nullopt), chunk);
+  co_return co_await telling;
 }
 
 Result<> Reader::place() {
@@ -109,8 +116,8 @@ Result<Reader::Step> Reader::give_chain(Lsn from, MutableBytes target, ReadChunk
                             : entry.end_offset() <= cursor.next;
     if (!passed) {
       if (!cursor.anywhere && entry.first_offset > cursor.next) {
-        chunk.notice = ReadNotice::data_loss;
-        chunk.lost_first = std::exchange(cursor.next, entry.first_offset);
+        // Lost, or taken by retention: the index tells which.
+        cursor.gap = entry.first_offset;
         cursor.scanned = lsn;
         cursor.last = {};
         return Step::full;

@@ -134,6 +134,7 @@ class Cursor final : public ConsumerListener {
     switch (event.kind) {
       case ReadEventCore::Kind::batches: take(event.bytes); break;
       case ReadEventCore::Kind::data_loss:
+        if (event.error == Error::out_of_range) return told_cut_away(event.first, event.next);
         shared_.recorder.lost(stream_id_of(stream_), event.first, event.next);
         shared_.ledger.told_lost(stream_, event.first, event.next);
         if (!shared_.world.faults().media_damaged())
@@ -168,6 +169,16 @@ class Cursor final : public ConsumerListener {
       for (std::uint32_t i = 0; i < body->count(); ++i) take_record(*header, i, body->payload(i));
       bytes = bytes.subspan(batch_span(header->body_bytes));
     }
+  }
+
+  /// Retention took everything before `next`, says the server: the cursor begins there.
+  void told_cut_away(std::uint64_t first, std::uint64_t next) {
+    if (shared_.plan.retain_days == 0 && shared_.plan.retain_bytes == 0)
+      shared_.violation("P18 " + stream_ + ": [" + std::to_string(first) + ", " + std::to_string(next) +
+                        ") is said to be cut away, and nothing cuts");
+    shared_.recorder.cut_away(stream_id_of(stream_), first, next);
+    begun_ = true;
+    first_ = next_ = std::max(next_, next);
   }
 
   void take_record(const BatchHeader& header, std::uint32_t index, Bytes payload) {

@@ -83,6 +83,10 @@ void HistoryRecorder::lost(StreamId stream, std::uint64_t first, std::uint64_t n
   history_.losses.push_back({stream.value, first, next});
 }
 
+void HistoryRecorder::cut_away(StreamId stream, std::uint64_t first, std::uint64_t next) {
+  history_.losses.push_back({stream.value, first, next, true});
+}
+
 namespace {
 
 struct RecordFront {

@@ -34,6 +34,8 @@ class HistoryRecorder {
   std::uint64_t reader() { return ++last_reader_; }
   void read(std::uint64_t reader, StreamId stream, const BatchHeader& header, std::uint32_t index, Bytes payload);
   void lost(StreamId stream, std::uint64_t first, std::uint64_t next);
+  /// A reader was told that retention took these.
+  void cut_away(StreamId stream, std::uint64_t first, std::uint64_t next);
 
   checker::History& history() { return history_; }
   std::uint64_t acknowledged() const { return acknowledged_; }  // batches

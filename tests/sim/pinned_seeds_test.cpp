@@ -28,6 +28,7 @@ TEST(PinnedSeeds, P21ASegmentNamedAheadStayedBehindInAFinishedDay) { expect_gree
 TEST(PinnedSeeds, P24ARowOfTheStateWasShorterThanItsKey) { expect_green(292, true); }
 TEST(PinnedSeeds, P28BatchesOfAnotherDayThanTheHeaderThatWasLeft) { expect_green(370, true); }
 TEST(PinnedSeeds, P01ReadingEndedWithTheDayThatRetentionTook) { expect_green(253, true); }
+TEST(PinnedSeeds, P18WhatRetentionTookIsNotLost) { expect_green(63, true); }
 
 }  // namespace
 }  // namespace millrace::sim

@@ -69,8 +69,8 @@ class LogDayTest : public LogTest {
   }
 };
 
-Task<> append_and_wait(Reactor& reactor, Life& life) {
-  auto stream = life.log->declare_stream("demo");
+Task<> append_to(Reactor& reactor, Life& life, std::string name) {
+  auto stream = life.log->declare_stream(name);
   if (!stream) co_return fail(stream.error());
   const auto body = body_of(1, 100);
   std::optional<AppendPosition> at;
@@ -87,6 +87,11 @@ Task<> append_and_wait(Reactor& reactor, Life& life) {
   }
   EXPECT_EQ(at->day, day_of(reactor.wall_now(), 0));
   co_return Result<>{};
+}
+
+Task<> append_and_wait(Reactor& reactor, Life& life) {
+  auto appending = append_to(reactor, life, "demo");
+  co_return co_await appending;
 }
 
 TEST_F(LogDayTest, P28ASegmentOfWhichOnlyTheHeaderIsLeftKeepsItsDay) {
@@ -165,6 +170,48 @@ TEST_F(LogDayTest, AStreamIsReadOnWhenRetentionTookAWholeDay) {
   Life third;
   third.options.retain_days = 1;
   third.work = read_what_is_left;
+  run(third);
+}
+
+/// A cursor at the stream's begin, when nothing of the stream is left, and what it is told once the stream goes on.
+Task<> wait_where_nothing_is_left(Reactor& reactor, Life& life) {
+  const Nanos dropped = reactor.now() + minute;
+  co_await Sleep(reactor, dropped);
+  EXPECT_EQ(life.node->disk.find("data/shard-00/2026-11-21"), nullptr) << "retention took the day";
+  Reader reader(life.log->view(), {.stream = stream_id_of("demo"), .from = Seek::at_offset(Offset{0})});
+  std::vector<std::byte> target(64 * KiB);
+  test::ReadBack back;
+  for (int round = 0; round < 4; ++round) {
+    if (round == 1) {
+      auto appending = append_and_wait(reactor, life);
+      auto appended = co_await appending;
+      if (!appended) co_return appended;
+    }
+    auto reading = reader.next(target);
+    auto chunk = co_await reading;
+    if (!chunk) co_return fail(chunk.error());
+    test::take_chunk(back, *chunk, target);
+  }
+  EXPECT_EQ(back.notices, std::vector<std::string>{"first 1"}) << "what retention took is not lost";
+  EXPECT_EQ(back.headers.size(), 1u);
+  co_return Result<>{};
+}
+
+TEST_F(LogDayTest, ACursorBeforeWhatRetentionTookIsToldSoWhenTheStreamGoesOn) {
+  set_wall("2026-11-21T23:59:00Z");
+  Life first;
+  first.work = append_and_wait;
+  run(first);
+  set_wall("2026-11-22T00:00:01Z");
+  Life second;
+  second.work = [](Reactor& reactor, Life& life) -> Task<> {
+    auto appending = append_to(reactor, life, "other");
+    co_return co_await appending;
+  };
+  run(second);
+  Life third;
+  third.options.retain_days = 1;
+  third.work = wait_where_nothing_is_left;
   run(third);
 }
 

@@ -33,6 +33,7 @@ class Checking {
     read_log();
     check_answers();
     check_reads();
+    check_cut_away();
   }
 
  private:
@@ -97,8 +98,9 @@ class Checking {
   static constexpr std::size_t durable_records_min = 8;
 
   bool reported_lost(std::uint64_t stream, std::uint64_t offset) const {
-    return std::any_of(history_.losses.begin(), history_.losses.end(),
-                       [&](const LossNotice& n) { return n.stream == stream && offset >= n.first && offset < n.next; });
+    return std::any_of(history_.losses.begin(), history_.losses.end(), [&](const LossNotice& n) {
+      return n.stream == stream && !n.by_retention && offset >= n.first && offset < n.next;
+    });
   }
 
   bool was_read_last(std::uint64_t stream, std::uint64_t offset) {
@@ -183,6 +185,16 @@ class Checking {
              "acknowledged record " + std::to_string(i) + " is gone and nobody says so" +
                  (explained ? "" : ", unexplained: " + std::to_string(knew) + " later commits recorded it as durable"));
       return;
+    }
+  }
+
+  // What is said to be taken by retention is before everything that is left. (Damage may hide it for a while.)
+  void check_cut_away() {
+    for (const LossNotice& notice : history_.losses) {
+      if (!notice.by_retention || history_.damage_injected) continue;
+      const auto& content = content_.streams[notice.stream];
+      if (!content.empty() && content.begin()->first < notice.next)
+        broken("P18", place(notice.stream, content.begin()->first), "said to be cut away, and is there");
     }
   }
 

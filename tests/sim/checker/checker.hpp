@@ -45,11 +45,12 @@ struct Read {
   std::uint64_t reader = 0;  // a number for each cursor; offsets of one cursor rise
 };
 
-/// What a reader was told is gone: [first, next).
+/// What a reader was told is gone: [first, next). Damage took it, or retention, which takes only what is oldest.
 struct LossNotice {
   std::uint64_t stream = 0;
   std::uint64_t first = 0;
   std::uint64_t next = 0;
+  bool by_retention = false;
 };
 
 struct History {

@@ -225,6 +225,18 @@ TEST(Checker, damage_is_a_violation_unless_reported) {
   EXPECT_EQ(report.lost_acknowledged_reported, 1u);
 }
 
+TEST(Checker, P18_what_retention_is_said_to_have_taken_is_gone) {
+  Scene scene;
+  scene.history.losses.push_back({ImageWriter::id_of("demo"), 0, 2, true});
+  EXPECT_BREAKS(scene.check(), "P18");
+  // And nobody is told of damage by it.
+  scene.history.losses.clear();
+  scene.writer.segment()[2 * 4096 + 128 + 200] ^= std::byte{1};
+  scene.options.damage_expected = scene.history.damage_injected = true;
+  scene.history.losses.push_back({ImageWriter::id_of("demo"), 2, 3, true});
+  EXPECT_BREAKS(scene.check(), "P18");
+}
+
 TEST(Checker, P23_compare_finds_the_first_difference) {
   Scene left, right;
   EXPECT_FALSE(compare(left.writer.image(), right.writer.image(), "P23"));
