@@ -39,7 +39,8 @@ class Kernel {
   Kernel& operator=(const Kernel&) = delete;
   virtual ~Kernel() = default;
 
-  /// Queues the request. Never fails, never completes inside the call: what cannot be done comes back as a Completion.
+  /// Queues the request, or hands it on at once (io_uring: durable writes). Never fails, never completes inside the call: what
+  /// cannot be done comes back as a Completion.
   virtual void submit(Operation& operation) = 0;
 
   /// Hands everything queued to the system, then reaps into `target`. Waits until `deadline` (on the now() clock) only

@@ -46,6 +46,9 @@ void UringKernel::issue(Operation& operation) {
   set_place(operation, Place::ring);
   ++in_ring_;
   if (waits_for_disk(operation.code)) ++disk_in_ring_;
+  // Handed on together with others, the disk would not hear of it before the system has done them all: sends on loopback go as
+  // far as the receiver.
+  if (operation.durable) enter(false, 0);
 }
 
 void UringKernel::issue_cancel(Operation& operation) {
