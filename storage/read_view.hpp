@@ -200,6 +200,7 @@ class ReadView {
   Task<> write_closed();
   Task<> finish_index(std::shared_ptr<IndexFile> file);
   Task<> save_state(SegmentKey closed);
+  Task<> fill_gaps(Day from, Day until);
   Task<> ensure_indexed(Day day);
   bool day_is_over(Day day) const;
   Task<> take_turn();
@@ -229,7 +230,8 @@ class ReadView {
   Signal written_;
   std::unique_ptr<StateFile> state_;  // opened when it is first saved to
   SegmentKey state_saved_{};
-  std::uint64_t state_behind_ = 0;  // log bytes since
+  std::uint64_t state_behind_ =
+      UINT64_MAX / 2;  // log bytes since; not known of earlier lives, so the first close saves
   ViewStart start_;
   bool serving_ = false;
   bool stopping_ = false;

@@ -79,6 +79,9 @@ Task<> ReadView::save_state(SegmentKey closed) {
   if (from >= until) co_return {};
   const bool due = state_behind_ >= std::min(state_behind_max_bytes / 2, state_cost_factor * rows_bytes);
   if (state_->newest() && !due) co_return {};
+  auto filling = fill_gaps(from.day, until.day);
+  auto filled = co_await filling;
+  if (!filled) co_return fail(filled.error());
   auto listing = list_runs(*index_, from, until);
   auto runs = co_await listing;
   if (!runs) co_return fail(runs.error());
@@ -107,6 +110,23 @@ Task<> ReadView::save_state(SegmentKey closed) {
   co_return {};
 }
 
+// A stop or a crash may have come between the end of a day and its table. Without it nobody knows that the day's runs are all,
+// and the state file would stay behind it, at the cost of every start.
+Task<> ReadView::fill_gaps(Day from, Day until) {
+  const std::vector<Day> days = index_->days();
+  for (const Day day : days) {
+    if (day < from || !(day < until)) continue;
+    auto opening = index_->file_of(day);
+    auto file = co_await opening;
+    if (!file) co_return fail(file.error());
+    if ((*file)->complete()) continue;
+    auto repairing = repair_->repair(day, IndexRepair::all_segments, first_kept_);
+    auto repaired = co_await repairing;
+    if (!repaired) co_return fail(repaired.error());
+  }
+  co_return {};
+}
+
 Task<> ReadView::finish_index(std::shared_ptr<IndexFile> file) {
   if (file->table()) co_return {};
   std::shared_ptr<IndexFile> before;
@@ -118,7 +138,11 @@ Task<> ReadView::finish_index(std::shared_ptr<IndexFile> file) {
     if (!opened) co_return fail(opened.error());
     before = *opened;
   }
-  if (before && !before->table()) co_return fail(Error::not_found);
+  if (before && !before->table()) {
+    // Not a table to go on from: the day's own is derived.
+    auto repairing = repair_->repair(file->day(), IndexRepair::all_segments, first_kept_);
+    co_return co_await repairing;
+  }
   auto appending = builder_->append_day_table(*file, before.get(), {});
   co_return co_await appending;
 }
