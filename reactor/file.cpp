@@ -161,6 +161,15 @@ Task<FileStatus> File::status() {
   co_return status;
 }
 
+Task<std::vector<std::uint64_t>> File::borders(std::uint64_t length) {
+  std::vector<std::uint64_t> borders;
+  Operation operation = range_operation(OperationCode::map_file, 0, length);
+  operation.borders = &borders;
+  auto done = co_await Io(operation);
+  if (!done) co_return fail(done.error());
+  co_return std::move(borders);
+}
+
 Task<> File::lock() {
   Operation operation = operation_of(OperationCode::lock);
   auto done = co_await Io(operation);

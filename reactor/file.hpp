@@ -50,6 +50,9 @@ class File {
   Task<> write_zeroes(std::uint64_t offset, std::uint64_t length);
   Task<> truncate(std::uint64_t size);
   Task<FileStatus> status();
+  /// Where the first `length` bytes change their place on the device, offsets ascending. A direct write that stays between two
+  /// of them is done at once; one across is handed to another thread (io_uring's workers on ext4). `unsupported` where unknown.
+  Task<std::vector<std::uint64_t>> borders(std::uint64_t length);
   /// Exclusive, never waits: `locked` when another has it.
   Task<> lock();
   Task<> close();

@@ -30,6 +30,7 @@ enum class OperationCode : std::uint8_t {
   unlink,           // path, flag remove_directory           -> 0
   make_directory,   // path, mode                            -> 0
   read_directory,   // path, entries                         -> count
+  map_file,  // descriptor, offset, extent, borders    -> count: places inside where a direct write would have to be split
   lock,  // descriptor                            -> 0, or -EAGAIN: exclusive, never blocks, ends with the descriptor
   // Sockets.
   listen,    // address, backlog in length            -> descriptor; the bound port is stored in address.port
@@ -112,7 +113,8 @@ struct Operation {
   FileStatus* status = nullptr;
   FilesystemStatus* filesystem = nullptr;
   std::vector<DirectoryEntry>* entries = nullptr;
-  Operation* target = nullptr;  // of cancel: not destroyed yet, whether or not it has completed
+  std::vector<std::uint64_t>* borders = nullptr;  // of map_file: file offsets, ascending
+  Operation* target = nullptr;                    // of cancel: not destroyed yet, whether or not it has completed
 
   // Who is told. Called by the Reactor in its own turn, never by the Kernel and never inside submit().
   void (*on_complete)(Operation& self, const Completion& completion) = nullptr;

@@ -1,13 +1,19 @@
 // What the helper thread does for each code: plain blocking system calls.
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <new>
 
 #include "base/assert.hpp"
 #include "reactor/helper_thread.hpp"
@@ -53,6 +59,32 @@ std::int32_t stat_file(Operation& operation) {
     status.direct_io_align = tail.offset_align;
   }
   return 0;
+}
+
+// What the system calls an extent may go on in the next one; such a border costs little to keep to.
+std::int32_t map_file(Operation& operation) {
+  MR_ASSERT(operation.borders != nullptr);
+  constexpr std::uint32_t extents_each = 32;
+  alignas(fiemap) std::array<std::byte, sizeof(fiemap) + extents_each * sizeof(fiemap_extent)> memory;
+  operation.borders->clear();
+  const std::uint64_t end = operation.offset + operation.extent;
+  for (std::uint64_t at = operation.offset; at < end;) {
+    memory.fill(std::byte{});
+    auto* map = new (memory.data()) fiemap{};
+    map->fm_start = at;
+    map->fm_length = end - at;
+    map->fm_extent_count = extents_each;
+    if (::ioctl(operation.descriptor, FS_IOC_FIEMAP, map) != 0) return -errno;
+    if (map->fm_mapped_extents == 0) break;
+    for (std::uint32_t i = 0; i < map->fm_mapped_extents; ++i) {
+      fiemap_extent extent;
+      std::memcpy(&extent, memory.data() + sizeof(fiemap) + i * sizeof(extent), sizeof(extent));
+      at = std::max<std::uint64_t>(at + 1, extent.fe_logical + extent.fe_length);
+      if (extent.fe_logical > operation.offset) operation.borders->push_back(extent.fe_logical);
+      if ((extent.fe_flags & FIEMAP_EXTENT_LAST) != 0) at = end;
+    }
+  }
+  return static_cast<std::int32_t>(operation.borders->size());
 }
 
 std::int32_t stat_filesystem(Operation& operation) {
@@ -127,6 +159,7 @@ bool runs_blocking(OperationCode code) {
     case OperationCode::stat_file:
     case OperationCode::stat_filesystem:
     case OperationCode::read_directory:
+    case OperationCode::map_file:
     case OperationCode::lock:
     case OperationCode::listen: return true;
     default: return false;
@@ -140,6 +173,7 @@ std::int32_t run_blocking(Operation& operation) {
     case OperationCode::stat_file: return stat_file(operation);
     case OperationCode::stat_filesystem: return stat_filesystem(operation);
     case OperationCode::read_directory: return read_directory(operation);
+    case OperationCode::map_file: return map_file(operation);
     case OperationCode::lock: return lock(operation);
     case OperationCode::listen: return listen_at(operation);
     default: break;

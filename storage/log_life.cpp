@@ -122,6 +122,16 @@ Task<> LogCore::open_files(OpeningReport& report) {
     report.diagnosis = options_.directory + ": cannot be listed";
     co_return fail(indexed.error());
   }
+  if (opened->resume) {
+    auto finding = find_borders(opened->last);
+    auto found = co_await finding;
+    static_cast<void>(found);
+  }
+  if (opened->spare) {
+    auto finding = find_borders(*opened->spare);
+    auto found = co_await finding;
+    static_cast<void>(found);
+  }
   take_over(std::move(*opened));
   co_return Result<>{};
 }
@@ -155,7 +165,8 @@ void LogCore::take_over(OpenedLog opened) {
   made_day_ = opened.last.key.day;
   if (opened.resume && !opened.sealed) {
     // What the segment's header says of the one before it; the next segment will say the same of this one.
-    writer_->resume_segment(opened.last.key, opened.header, std::move(opened.last.file), opened.end.length);
+    writer_->resume_segment(opened.last.key, opened.header, std::move(opened.last.file), std::move(opened.last.borders),
+                            opened.end.length);
     view_->moved_to_segment(opened.end.length);
     return;
   }

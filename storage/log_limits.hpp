@@ -8,6 +8,10 @@
 
 namespace millrace {
 
+/// Borders between a segment's extents that commits are split at; a file with more is scattered, and splitting would cost
+/// more than the system's detour.
+inline constexpr std::size_t borders_max = 64;
+
 /// W of a segment's header: what can be in flight at once.
 inline constexpr std::uint64_t in_flight_bytes_max = Committer::writes_max * group_span_max;
 

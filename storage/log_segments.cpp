@@ -53,7 +53,7 @@ void LogCore::begin_segment(SegmentKey key) {
   last_key_ = key;
   view_->segment_begun({key, header.segment_id, writer_->marks().appended});
   if (spare_ && spare_->key == key) {
-    writer_->attach(std::move(spare_->file));
+    writer_->attach(std::move(spare_->file), std::move(spare_->borders));
     spare_.reset();
   }
   if (new_day) {
@@ -117,7 +117,7 @@ Task<> LogCore::supply_current() {
   auto making = make_day_directory(key.day);
   auto made = co_await making;
   if (!made) co_return fail(made.error());
-  File file;
+  NamedSegment current{key, {}, options_.segment_bytes, {}};
   if (spare_) {
     // Named for the day before: it never held anything, so it may have another name.
     NamedSegment spare = std::move(*spare_);
@@ -131,18 +131,30 @@ Task<> LogCore::supply_current() {
       auto named = co_await naming;
       if (!named) co_return fail(named.error());
     }
-    file = std::move(spare.file);
+    current.file = std::move(spare.file);
+    current.borders = std::move(spare.borders);
   } else {
     auto taking = pool_.take(key);
     auto taken = co_await taking;
     if (!taken) co_return fail(taken.error());
-    file = std::move(*taken);
+    current.file = std::move(*taken);
+    auto finding = find_borders(current);
+    auto found = co_await finding;
+    static_cast<void>(found);
   }
   // The log may have failed, or gone on, while this waited: then the file is found again at the next opening.
   if (!working() || !writer_->has_segment() || writer_->segment().attached || writer_->segment().key != key)
     co_return Result<>{};
-  writer_->attach(std::move(file));
+  writer_->attach(std::move(current.file), std::move(current.borders));
   no_space_ = false;
+  co_return Result<>{};
+}
+
+// A filesystem that does not say where its extents end, or scattered the file, gets writes that cross them.
+Task<> LogCore::find_borders(NamedSegment& segment) {
+  auto asking = segment.file.borders(options_.segment_bytes);
+  auto borders = co_await asking;
+  if (borders && borders->size() <= borders_max) segment.borders = std::move(*borders);
   co_return Result<>{};
 }
 
@@ -152,12 +164,16 @@ Task<> LogCore::supply_spare() {
   auto taking = pool_.take(key);
   auto taken = co_await taking;
   if (!taken) co_return fail(taken.error());
-  spare_.emplace(NamedSegment{key, std::move(*taken), options_.segment_bytes});
+  NamedSegment spare{key, std::move(*taken), options_.segment_bytes, {}};
+  auto finding = find_borders(spare);
+  auto found = co_await finding;
+  static_cast<void>(found);
+  spare_.emplace(std::move(spare));
   no_space_ = false;
   // A segment begun in the meantime may be the one this is for.
   if (writer_->has_segment() && !writer_->segment().attached) {
     if (writer_->segment().key == key) {
-      writer_->attach(std::move(spare_->file));
+      writer_->attach(std::move(spare_->file), std::move(spare_->borders));
       spare_.reset();
     }
     supply_again_ = true;

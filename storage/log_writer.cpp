@@ -85,20 +85,23 @@ void LogWriter::begin_segment(SegmentKey key, SegmentHeader header) {
   chain_ = first_chain(header);
 }
 
-void LogWriter::attach(File file) {
+void LogWriter::attach(File file, std::vector<std::uint64_t> borders) {
   MR_ASSERT(segment_ != nullptr && !segment_->attached && file.is_open());
   segment_->file = std::move(file);
+  segment_->borders = std::move(borders);
   segment_->attached = true;
   step({.kind = CommitEvent::Kind::segment_ready});
   reactor_.request(*this);
 }
 
-void LogWriter::resume_segment(SegmentKey key, const SegmentHeader& header, File file, std::uint64_t end) {
+void LogWriter::resume_segment(SegmentKey key, const SegmentHeader& header, File file,
+                               std::vector<std::uint64_t> borders, std::uint64_t end) {
   MR_ASSERT(segment_ == nullptr && is_aligned(end, block_bytes));
   segment_ = std::make_shared<WriterSegment>();
   segment_->key = key;
   segment_->header = header;
   segment_->file = std::move(file);
+  segment_->borders = std::move(borders);
   segment_->attached = true;
   segment_->end = end;
 }
@@ -245,7 +248,20 @@ void LogWriter::write_group(const CommitAction& action) {
   write.operation.data = closing.buffer.group - header_block;
   write.operation.length = static_cast<std::uint32_t>(align_up(closing.bytes, block_bytes) + header_block);
   ++stats_.group_writes;
+  cut_at_border(write);
+  stats_.split_writes += write.rest > 0;
   submit(write);
+}
+
+// The piece up to the next border of the file's extents; the rest goes when that is durable. A crash in between leaves a torn
+// group, as any write in flight may.
+void LogWriter::cut_at_border(Write& write) {
+  const auto& borders = group(write.action.group).segment->borders;
+  const std::uint64_t begin = write.operation.offset;
+  const std::uint64_t end = begin + write.operation.length;
+  const auto border = std::upper_bound(borders.begin(), borders.end(), begin);
+  write.rest = border != borders.end() && *border < end ? static_cast<std::uint32_t>(end - *border) : 0;
+  write.operation.length -= write.rest;
 }
 
 void LogWriter::write_slot(const CommitAction& action) {
@@ -278,6 +294,7 @@ void LogWriter::write_slot(const CommitAction& action) {
   write.operation.offset = block_bytes + action.ring_at;
   write.operation.data = slot_.bytes().data();
   write.operation.length = static_cast<std::uint32_t>(tail_slot_span(slot.length));
+  write.rest = 0;
   submit(write);
 }
 
@@ -288,7 +305,7 @@ void LogWriter::submit(Write& write) {
   write.begun = reactor_.now();
   write.syncing = false;
   write.attempts = 0;
-  stats_.write_bytes += write.operation.length;
+  stats_.write_bytes += write.operation.length + write.rest;
   ++writes_in_flight_;
   reactor_.submit(write.operation);
 }
@@ -301,6 +318,15 @@ void LogWriter::completed(Write& write, std::int32_t result) {
   if (mutant("short_write_ignored")) again = again && !(partial && result > 0);
   if (again && ++write.attempts < write_attempts_max) {
     stats_.short_writes += partial;
+    reactor_.submit(write.operation);
+    return;
+  }
+  if (write.rest > 0 && result >= 0 && !again) {
+    write.operation.offset += write.operation.length;
+    write.operation.data += write.operation.length;
+    write.operation.length = write.rest;
+    write.attempts = 0;
+    cut_at_border(write);
     reactor_.submit(write.operation);
     return;
   }

@@ -30,7 +30,8 @@ struct WriterSegment {
   SegmentHeader header;
   File file;  // open once attached
   bool attached = false;
-  std::uint64_t end = 0;  // file offset behind the last closed group
+  std::vector<std::uint64_t> borders;  // no write goes across one: File::borders()
+  std::uint64_t end = 0;               // file offset behind the last closed group
 };
 
 class WriterOwner {
@@ -53,6 +54,7 @@ struct WriterStats {
   std::uint64_t end_writes = 0;
   std::uint64_t write_bytes = 0;
   std::uint64_t short_writes = 0;
+  std::uint64_t split_writes = 0;  // in pieces, for a border of the file's extents
   Nanos commit_max = 0;
   Nanos commit_total = 0;
 };
@@ -82,9 +84,10 @@ class LogWriter final : private TurnHook {
   /// Batches go to this segment from now on. Its previous_* fields are the caller's; first_lsn is filled here. The file may come
   /// later: until then nothing of it is written.
   void begin_segment(SegmentKey key, SegmentHeader header);
-  void attach(File file);
+  void attach(File file, std::vector<std::uint64_t> borders);
   /// Goes on behind what recovery found.
-  void resume_segment(SegmentKey key, const SegmentHeader& header, File file, std::uint64_t end);
+  void resume_segment(SegmentKey key, const SegmentHeader& header, File file, std::vector<std::uint64_t> borders,
+                      std::uint64_t end);
 
   // ---- Batches. ----
 
@@ -130,6 +133,7 @@ class LogWriter final : private TurnHook {
     LogWriter* writer = nullptr;
     Operation operation;
     CommitAction action;
+    std::uint32_t rest = 0;  // bytes behind those of `operation`, beyond a border: the next piece
     Nanos begun = 0;
     bool syncing = false;
     std::uint32_t attempts = 0;
@@ -146,6 +150,7 @@ class LogWriter final : private TurnHook {
   void write_group(const CommitAction& action);
   void write_slot(const CommitAction& action);
   void submit(Write& write);
+  void cut_at_border(Write& write);
   void completed(Write& write, std::int32_t result);
   void release_groups();
   void arm_timer();

@@ -28,6 +28,7 @@ struct NamedSegment {
   SegmentKey key{};
   File file;
   std::uint64_t file_bytes = 0;
+  std::vector<std::uint64_t> borders;  // of its extents, see File::borders()
 };
 
 struct OpenedLog {

@@ -80,6 +80,38 @@ TEST_P(UringFileTest, durable_direct_write_into_an_allocated_file_uses_registere
   EXPECT_EQ(close_descriptor(file), 0);
 }
 
+TEST_P(UringFileTest, a_file_says_where_its_extents_end) {
+  std::int32_t file = open_file(path("data"), open_read | open_write | open_create);
+  ASSERT_GE(file, 0);
+  std::vector<std::uint64_t> borders{7};
+  Operation map;
+  map.code = OperationCode::map_file;
+  map.descriptor = file;
+  map.extent = 1 * MiB;
+  map.borders = &borders;
+  const std::int32_t empty = run(map);
+  if (empty == -EOPNOTSUPP) GTEST_SKIP() << "this filesystem has no FIEMAP";
+  EXPECT_EQ(empty, 0);
+  EXPECT_TRUE(borders.empty());
+  for (std::uint64_t at : {64 * KiB, 256 * KiB}) {
+    Operation allocate;
+    allocate.code = OperationCode::allocate;
+    allocate.descriptor = file;
+    allocate.offset = at;
+    allocate.extent = 64 * KiB;
+    ASSERT_EQ(run(allocate), 0);
+  }
+  const std::int32_t count = run(map);
+  EXPECT_EQ(count, static_cast<std::int32_t>(borders.size()));
+  EXPECT_TRUE(std::is_sorted(borders.begin(), borders.end()));
+  EXPECT_TRUE(std::find(borders.begin(), borders.end(), 64 * KiB) != borders.end());
+  EXPECT_TRUE(std::find(borders.begin(), borders.end(), 256 * KiB) != borders.end());
+  map.offset = 128 * KiB;
+  map.extent = 64 * KiB;
+  EXPECT_EQ(run(map), 0) << "nothing is there";
+  EXPECT_EQ(close_descriptor(file), 0);
+}
+
 TEST_P(UringFileTest, memory_beside_the_registered_ranges_is_transferred_plainly) {
   Memory memory = aligned_memory(memory_bytes);
   kernel_->register_memory({memory.get(), 64 * KiB});

@@ -92,6 +92,7 @@ class SimKernel final : public Kernel {
   std::int32_t do_allocate(Flight& flight);
   std::int32_t do_names(Flight& flight);
   std::int32_t do_stat(Flight& flight);
+  std::int32_t do_map(Flight& flight);
   std::int32_t do_lock(Flight& flight);
   bool mistreated(const Operation& operation, std::int32_t& result);
   void take_sample(Flights::iterator flight);

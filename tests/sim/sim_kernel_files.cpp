@@ -21,6 +21,7 @@ bool needs_descriptor(const Operation& operation) {
     case OperationCode::allocate:
     case OperationCode::write_zeroes:
     case OperationCode::truncate:
+    case OperationCode::map_file:
     case OperationCode::lock: return true;
     case OperationCode::stat_file: return operation.descriptor >= 0;
     default: return false;
@@ -158,6 +159,7 @@ std::int32_t SimKernel::do_file(Flight& flight) {
     case OperationCode::truncate: flight.inode->file.resize(node_.disk.next_stamp(), operation.extent); return 0;
     case OperationCode::stat_file:
     case OperationCode::stat_filesystem: return do_stat(flight);
+    case OperationCode::map_file: return do_map(flight);
     case OperationCode::lock: return do_lock(flight);
     default: return do_names(flight);
   }
@@ -356,6 +358,17 @@ std::int32_t SimKernel::do_stat(Flight& flight) {
   if (!inode) return error;
   *operation.status = {inode->file.size(), inode->file.allocated_bytes(), inode->is_directory, sector_bytes};
   return 0;
+}
+
+// Always at the same places: what is written across one goes out in pieces.
+std::int32_t SimKernel::do_map(Flight& flight) {
+  const Operation& operation = *flight.operation;
+  constexpr std::uint64_t apart = 577 * block_bytes;
+  operation.borders->clear();
+  const std::uint64_t end = operation.offset + operation.extent;
+  for (std::uint64_t at = (operation.offset / apart + 1) * apart; at < end; at += apart)
+    operation.borders->push_back(at);
+  return static_cast<std::int32_t>(operation.borders->size());
 }
 
 std::int32_t SimKernel::do_lock(Flight& flight) {
