@@ -78,7 +78,7 @@ def find_prototype(given):
 
 def build_prototype(source, folder):
     binary = folder / "prototype"
-    subprocess.run(["g++", "-O2", "-march=x86-64-v3", "-std=c++20", "-w", "-o", str(binary), str(source), "-luring", "-lxxhash",
+    subprocess.run(["g++-12", "-O2", "-march=x86-64-v3", "-std=c++20", "-w", "-o", str(binary), str(source), "-luring", "-lxxhash",
                     "-lpthread"], check=True)
     return binary
 

@@ -12,30 +12,31 @@ chmod 755 "$root"  # mktemp gives it to root alone, and the server runs as someb
 finish() {
   [ -z "$server" ] || kill -9 "$server" 2>/dev/null || true
   umount "$root/proc" 2>/dev/null || true
-  rm -rf "$root"
+  rm -rf "$root" "$root.log"
 }
 trap finish EXIT
+quietly() { "$@" >"$root.log" 2>&1 || { tail -n 20 "$root.log" >&2; echo "try-package: failed: $*" >&2; exit 1; }; }
 step() { printf 'try-package: %s\n' "$*" >&2; }
 
 if [ $# = 2 ]; then
   step "a copy of $2 in $root"
   cp -a "$2/." "$root/"
 else
-  command -v debootstrap >/dev/null || apt-get install -y -qq --no-install-recommends debootstrap >/dev/null
+  command -v debootstrap >/dev/null || quietly apt-get install -y -qq --no-install-recommends debootstrap
   step "a fresh bookworm in $root"
   source=$(sed -nE 's/^(deb|URIs:) *(\[[^]]*\])? *([a-z]+:[^ ]*).*/\3/p' /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
     /etc/apt/sources.list.d/*.sources 2>/dev/null | grep debian | grep -v security | head -n 1 || true)
-  debootstrap --variant=minbase bookworm "$root" "${source:-http://deb.debian.org/debian}" >/dev/null
+  quietly debootstrap --variant=minbase bookworm "$root" "${source:-http://deb.debian.org/debian}"
 fi
 rm -f "$root/etc/apt/sources.list"  # this machine's sources, whatever debootstrap wrote
 cp -a /etc/apt/. "$root/etc/apt/"
 mount -t proc proc "$root/proc"
 inside() { chroot "$root" env DEBIAN_FRONTEND=noninteractive "$@"; }
-inside apt-get update -qq >/dev/null 2>&1
+quietly inside apt-get update -qq
 cp "$deb" "$root/tmp/millrace.deb"
 step "installing"
 apt_quiet="-y -qq -o Dpkg::Use-Pty=0"
-inside apt-get install $apt_quiet --no-install-recommends /tmp/millrace.deb >/dev/null 2>&1
+quietly inside apt-get install $apt_quiet --no-install-recommends /tmp/millrace.deb
 inside millrace version
 for file in /lib/systemd/system/millrace.service /etc/millrace/millrace.toml /usr/share/man/man1/millrace.1.gz \
   /usr/share/bash-completion/completions/millrace /usr/share/zsh/vendor-completions/_millrace \
