@@ -134,8 +134,9 @@ void VerifyVerb::print(const VerifyReport& report, Findings& findings) const {
       static_cast<unsigned long long>(report.segments), static_cast<unsigned long long>(report.days),
       static_cast<unsigned long long>(report.days_finished), static_cast<unsigned long long>(report.index_entries),
       human_bytes(report.bytes).c_str());
-  std::printf("beside the log: %llu of %llu state files sound, %llu segments prepared, %llu files (%s) in quarantine\n",
-              static_cast<unsigned long long>(report.state_files), static_cast<unsigned long long>(report.shards),
+  // A young log has no state file yet, which is no damage; one that does not verify has a note of its own.
+  std::printf("beside the log: %llu state files, %llu segments prepared, %llu files (%s) in quarantine\n",
+              static_cast<unsigned long long>(report.state_files),
               static_cast<unsigned long long>(report.pool_segments),
               static_cast<unsigned long long>(report.quarantine_files), human_bytes(report.quarantine_bytes).c_str());
 }
