@@ -91,10 +91,17 @@ def rounds(shard):
     return sum(shard[name] for name in ("slot_writes", "group_writes", "durable_end_writes"))
 
 
+STEADY_SEGMENTS = 5   # closed before a look at what is steady
+WATCH_WAIT_MAX = 10.0  # seconds for them
+
+
 def watch(server, device, words, seconds):
-    """A load, and what changed within `seconds` of its steady middle."""
-    load = rig.Load(server, *words, seconds=seconds + 2, warmup=1)
+    """A load, and what changed within `seconds` of its steady middle: every piece of memory that is used again has been used once."""
+    begun = time.monotonic()
+    load = rig.Load(server, *words, seconds=seconds + WATCH_WAIT_MAX, warmup=1)
     time.sleep(1.5)
+    while server.shard()["segment_number"] < STEADY_SEGMENTS and time.monotonic() < begun + WATCH_WAIT_MAX:
+        time.sleep(0.2)
     server.stat()
     idle = allocations(server.stat())
     first = server.stat()

@@ -169,7 +169,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   std::optional<SegmentEnd> previous_;  // where it ended, once closed
   std::optional<NamedSegment> spare_;   // the next one, named ahead
   std::vector<NamedSegment> surplus_;  // named behind it before a crash: back to the pool before anything is named anew
-  std::deque<SegmentKey> closing_;     // closed, with bytes still in flight
+  std::vector<SegmentKey> closing_;    // closed, with bytes still in flight
   std::deque<FinishJob> finishing_;
   Day made_day_{};         // newest day whose directory is durable
   bool no_space_ = false;  // the last refusal was for space

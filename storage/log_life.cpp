@@ -12,6 +12,7 @@ namespace millrace {
 namespace {
 
 constexpr Nanos stop_within = 4 * nanos_per_second;
+constexpr std::size_t closing_usual = 8;
 constexpr Nanos look_again = nanos_per_milli;
 
 ReadViewOptions view_options(const LogOptions& options, const ShardMeta& meta) {
@@ -33,6 +34,7 @@ LogCore::LogCore(Reactor& reactor, LogOptions options)
       staging_(reactor.kernel(), options_.memory_bytes),
       pool_(reactor, {options_.directory, options_.segment_bytes, options_.pool_segments, options_.buffered}, *this),
       tables_(std::make_unique<Tables>()) {
+  closing_.reserve(closing_usual);
   day_timer_.context = this;
   day_timer_.fire = [](Timer& timer) { static_cast<LogCore*>(timer.context)->day_timer_fired(); };
 }

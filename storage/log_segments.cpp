@@ -83,6 +83,8 @@ void LogCore::supply() {
 Task<> LogCore::run_supply() {
   while (supply_again_ && working()) {
     supply_again_ = false;
+    tables_->prepare_capture();
+    writer_->prepare_segment();
     auto current = supply_current();
     auto done = co_await current;
     if (done) {
@@ -187,7 +189,7 @@ void LogCore::writer_moved(const WriterSegment& segment, std::uint64_t end) {
   if (writer_->has_segment() && writer_->segment().key == segment.key) view_->moved_to_segment(end);
   while (!closing_.empty() && writer_->settled(closing_.front())) {
     view_->segment_settled(closing_.front());
-    closing_.pop_front();
+    closing_.erase(closing_.begin());
     notify_progress();
   }
   if (state_ == State::stopping) notify_progress();

@@ -78,11 +78,16 @@ void LogWriter::begin_segment(SegmentKey key, SegmentHeader header) {
   header.epoch = epoch_;
   std::array<std::byte, block_bytes> block;
   write_segment_header(header, block);
-  segment_ = std::make_shared<WriterSegment>();
+  prepare_segment();
+  segment_ = std::move(next_segment_);
   segment_->key = key;
   segment_->header = header;
   segment_->end = block_bytes;
   chain_ = first_chain(header);
+}
+
+void LogWriter::prepare_segment() {
+  if (!next_segment_) next_segment_ = std::make_shared<WriterSegment>();
 }
 
 void LogWriter::attach(File file, std::vector<std::uint64_t> borders) {

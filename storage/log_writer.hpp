@@ -84,6 +84,8 @@ class LogWriter final : private TurnHook {
   /// Batches go to this segment from now on. Its previous_* fields are the caller's; first_lsn is filled here. The file may come
   /// later: until then nothing of it is written.
   void begin_segment(SegmentKey key, SegmentHeader header);
+  /// Takes the memory that the next begin_segment() needs.
+  void prepare_segment();
   void attach(File file, std::vector<std::uint64_t> borders);
   /// Goes on behind what recovery found.
   void resume_segment(SegmentKey key, const SegmentHeader& header, File file, std::vector<std::uint64_t> borders,
@@ -168,6 +170,7 @@ class LogWriter final : private TurnHook {
   WatermarkKeeper marks_;
   Chain chain_;
   std::shared_ptr<WriterSegment> segment_;
+  std::shared_ptr<WriterSegment> next_segment_;  // empty, prepared
   std::array<Group, Committer::groups_max> groups_;
   std::uint64_t first_group_ = 0;  // oldest whose memory is in use
   std::uint64_t next_group_ = 0;   // number the next one gets

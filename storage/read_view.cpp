@@ -31,6 +31,7 @@ ReadView::~ReadView() = default;
 // ---- What the log tells.
 
 void ReadView::begin(const ViewStart& start) {
+  closing_.reserve(2 * runs_behind_max);
   start_ = start;
   serving_ = false;
   // Closed segments that had settled stay as they are; of the others recovery tells anew.

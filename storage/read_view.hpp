@@ -7,7 +7,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -225,7 +224,7 @@ class ReadView {
   std::shared_ptr<OpenRun> open_;
   std::vector<std::shared_ptr<OpenRun>> all_runs_;  // reused when nobody holds them any more
   std::uint64_t runs_moved_ = 0;
-  std::deque<Closing> closing_;  // what the background task has still to write
+  std::vector<Closing> closing_;  // what the background task has still to write
   bool writing_ = false;
   Signal written_;
   std::unique_ptr<StateFile> state_;  // opened when it is first saved to

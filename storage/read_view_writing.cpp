@@ -46,7 +46,7 @@ Task<> ReadView::write_closed() {
     }
     if (!written) ++index_->stats().failures;
     const std::shared_ptr<OpenRun> run = closing_.front().run;
-    closing_.pop_front();
+    closing_.erase(closing_.begin());
     if (!run) continue;
     retire(run);
     state_behind_ += run->end_position();

@@ -9,7 +9,18 @@ namespace millrace {
 /// The rows of one closed segment; leaves the list of its tables when it goes.
 class RowCapture final : public StateCapture {
  public:
-  RowCapture(Tables& tables, std::uint32_t ordinal) : tables_(&tables), ordinal_(ordinal) {
+  /// Takes its memory: as much as the segments before needed.
+  explicit RowCapture(const CaptureSizes& sizes) {
+    streams_.reserve(sizes.streams);
+    windows_.reserve(sizes.windows);
+    producers_.reserve(sizes.producers);
+    saved_.reserve(std::min(saved_reserve_max, block_bytes + (sizes.streams + sizes.producers) * row_bytes_usual +
+                                                   sizes.windows * window_row_bytes_max));
+  }
+  /// What the tables were told of the segment is this one's; its own empty memory takes the next segment's.
+  void begin(Tables& tables, std::uint32_t ordinal) {
+    tables_ = &tables;
+    ordinal_ = ordinal;
     write_row(saved_, tables.log_);
     streams_.swap(tables.touched_streams_);
     windows_.swap(tables.touched_windows_);
@@ -38,8 +49,12 @@ class RowCapture final : public StateCapture {
     return true;
   }
 
-  Tables* tables_;
-  const std::uint32_t ordinal_;
+  static constexpr std::size_t row_bytes_usual = 128;
+  static constexpr std::size_t window_row_bytes_max = 1100;
+  static constexpr std::size_t saved_reserve_max = 4 * MiB;
+
+  Tables* tables_ = nullptr;
+  std::uint32_t ordinal_ = 0;
   std::vector<std::byte> saved_;
   std::size_t saved_taken_ = 0;
   std::vector<std::uint32_t> streams_;
@@ -311,9 +326,18 @@ void Tables::begin_segment() {
 }
 
 std::unique_ptr<StateCapture> Tables::capture_segment() {
-  auto capture = std::make_unique<RowCapture>(*this, ordinal_);
-  captures_.push_back(capture.get());
-  return capture;
+  prepare_capture();
+  capture_sizes_ = {std::max(capture_sizes_.streams, touched_streams_.size()),
+                    std::max(capture_sizes_.windows, touched_windows_.size()),
+                    std::max(capture_sizes_.producers, touched_producers_.size())};
+  next_capture_->begin(*this, ordinal_);
+  captures_.push_back(next_capture_.get());
+  return std::move(next_capture_);
+}
+
+void Tables::prepare_capture() {
+  if (!next_capture_) next_capture_ = std::make_unique<RowCapture>(capture_sizes_);
+  captures_.reserve(captures_usual);
 }
 
 }  // namespace millrace

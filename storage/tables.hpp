@@ -24,6 +24,13 @@ namespace millrace {
 
 class RowCapture;
 
+/// How many rows a segment changes, at most so far; what captures prepare for.
+struct CaptureSizes {
+  std::size_t streams = 16;
+  std::size_t windows = 16;
+  std::size_t producers = 16;
+};
+
 class Tables {
  public:
   Tables();
@@ -61,6 +68,8 @@ class Tables {
   void begin_segment();
   /// What the segment changed, as of now; begin_segment() must follow before the next apply().
   std::unique_ptr<StateCapture> capture_segment();
+  /// Takes the memory of the next capture now, so that closing a segment takes none.
+  void prepare_capture();
 
   std::uint32_t segment_ordinal() const { return ordinal_; }
 
@@ -87,6 +96,9 @@ class Tables {
   std::vector<std::uint32_t> touched_windows_;
   std::vector<std::uint32_t> touched_producers_;
   std::vector<RowCapture*> captures_;  // alive, oldest first
+  static constexpr std::size_t captures_usual = 8;
+  CaptureSizes capture_sizes_;
+  std::unique_ptr<RowCapture> next_capture_;
 };
 
 }  // namespace millrace
