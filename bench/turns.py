@@ -20,7 +20,7 @@ FRAME = re.compile(r"^\s+[0-9a-f]+ (.+?)(?:\+0x[0-9a-f]+)? \(")
 
 
 def between(before, after):
-    """(longest, how many of 1,024 us and more, counts by power of two) of the turns between two looks. The longest is exact when it is
+    """(longest, how many of more than 1 ms, counts by power of two) of the turns between two looks. The longest is exact when it is
     also the longest since the start; else no turn was longer than what is said."""
     counts = [0] * 16
     longest = 0.0
@@ -30,7 +30,8 @@ def between(before, after):
         highest = max((power for power, count in enumerate(here) if count), default=0)
         exact = last["longest_turn_us"] > first["longest_turn_us"]
         longest = max(longest, last["longest_turn_us"] if exact else min(2.0 ** highest, last["longest_turn_us"]))
-    return longest, sum(counts[11:]), counts
+    over = sum(last["long_turns"] - first["long_turns"] for first, last in zip(before["cores"], after["cores"]))
+    return longest, over, counts
 
 
 def taken_away(process, cpu):

@@ -153,6 +153,7 @@ void Reactor::run_hooks() {
 void Reactor::count_turn(Nanos length) {
   ++stats_.turns;
   stats_.longest_turn = std::max(stats_.longest_turn, length);
+  if (length > turn_length_wanted) ++stats_.long_turns;
   const auto bucket = static_cast<std::size_t>(std::bit_width(static_cast<std::uint64_t>(length) / 1000));
   ++stats_.turns_by_length[std::min(bucket, stats_.turns_by_length.size() - 1)];
 }

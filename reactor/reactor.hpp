@@ -56,6 +56,9 @@ struct FileTraffic {
   std::uint64_t syncs = 0;
 };
 
+/// Nothing on a shard should wait longer than this for its turn.
+inline constexpr Nanos turn_length_wanted = 1'000'000;
+
 struct ReactorStats {
   std::uint64_t turns = 0;
   std::uint64_t completions = 0;
@@ -64,6 +67,7 @@ struct ReactorStats {
   /// Turns by their computing time: [n] counts those of less than 2^n microseconds and not less than half of it; the last takes
   /// all that are longer. Two looks tell what happened between them, whatever a start cost.
   std::array<std::uint64_t, 16> turns_by_length{};
+  std::uint64_t long_turns = 0;  // of more than turn_length_wanted
   FileTraffic files;
 };
 

@@ -76,7 +76,8 @@ std::string describe_core(Core& core) {
   json.field("turns", reactor.turns);
   json.field("completions", reactor.completions);
   json.field("longest_turn_us", static_cast<double>(reactor.longest_turn) / 1e3);
-  json.key("turns_by_length");  // [n]: shorter than 2^n microseconds
+  json.field("long_turns", reactor.long_turns);  // of more than 1 ms
+  json.key("turns_by_length");                   // [n]: shorter than 2^n microseconds
   json.begin_array();
   for (std::uint64_t turns : reactor.turns_by_length) json.value(turns);
   json.end_array();

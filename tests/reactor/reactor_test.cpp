@@ -371,6 +371,7 @@ TEST_F(ReactorTest, turns_are_counted_by_what_they_compute) {
   EXPECT_EQ(counts[11], 1u);
   EXPECT_EQ(counts.back(), 1u) << "a second is beyond the last border";
   EXPECT_EQ(reactor_.stats().turns, 6u);
+  EXPECT_EQ(reactor_.stats().long_turns, 3u) << "of more than 1 ms";
   EXPECT_EQ(reactor_.stats().longest_turn, nanos_per_second);
   // Waiting is not computing.
   reactor_.turn(reactor_.now() + nanos_per_second);
