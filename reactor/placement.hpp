@@ -17,6 +17,9 @@ std::optional<std::vector<unsigned>> parse_cores(std::string_view text);
 std::vector<unsigned> allowed_cores();
 /// Binds the calling thread to `core`; invalid_argument when the process may not use it.
 Result<> pin_this_thread(unsigned core);
+/// The kernel's own threads, which finish the disk's writes on the same core, may interrupt the calling thread as soon as they
+/// wake (from Linux 6.12 on; without effect before, and where it is refused). Nothing else about its share changes.
+void let_disk_threads_first();
 
 /// The core that takes the completion interrupts of the disk below `directory`: commits are fastest from there (about
 /// a tenth), as long as its thread sleeps when it has nothing to do. Nothing when the system does not show it.

@@ -72,6 +72,7 @@ ServerThreads::~ServerThreads() = default;
 
 void ServerThreads::run_core(std::uint32_t number, Rendezvous& rendezvous) {
   std::string complaint;
+  let_disk_threads_first();
   if (!config_.cores.empty() && !pin_this_thread(config_.cores[number]))
     complaint =
         fmt::format("cannot run on CPU {}: this process may use others only; see --cores", config_.cores[number]);

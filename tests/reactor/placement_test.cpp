@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <thread>
@@ -28,6 +29,18 @@ TEST(PlacementTest, a_pinned_thread_stays_on_its_core) {
   }).join();
   EXPECT_EQ(ran_on, static_cast<int>(cores.back()));
   EXPECT_FALSE(pin_this_thread(1'000'000));
+}
+
+TEST(PlacementTest, a_thread_that_lets_others_first_keeps_its_policy_and_place) {
+  auto cores = allowed_cores();
+  std::thread([&] {
+    ASSERT_TRUE(pin_this_thread(cores.back()));
+    const int niceness = ::nice(1);
+    let_disk_threads_first();
+    EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
+    EXPECT_EQ(::nice(0), niceness);
+    EXPECT_EQ(::sched_getcpu(), static_cast<int>(cores.back()));
+  }).join();
 }
 
 constexpr const char* interrupts =
