@@ -100,8 +100,6 @@ class SeedRun {
 
   const ServerFactory& factory_;
   Random random_;
-  SimWorld world_;
-  Chaos chaos_;
   SeedResult result_;
   WorkloadPlan plan_;
   HistoryRecorder recorder_;
@@ -112,6 +110,8 @@ class SeedRun {
   ChaosTarget* server_target_ = nullptr;
   std::vector<ChaosTarget*> client_targets_;
   ServerNotes notes_;
+  SimWorld world_;  // behind what its processes refer to: those that still run end with it
+  Chaos chaos_;
   bool check_directory_ = true;
   bool wide_ = false;
   std::uint64_t crash_in_ = 0;  // so many acknowledgements from now; 0 = not
