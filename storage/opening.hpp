@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -90,7 +91,9 @@ class Opening final : private RecoveryVisitor {
   };
 
   void batch(const FoundBatch& found) override;
+  void lost_batch(const BatchHeader& header, std::uint64_t position) override;
   void lost(const LostRange& range) override;
+  std::uint64_t bump_for_lost_headers() const;
   void begin_nameless(Lsn first);
 
   Task<> open_tail();
@@ -125,10 +128,11 @@ class Opening final : private RecoveryVisitor {
   AlignedMemory buffer_;
   AlignedMemory tail_bytes_;
   std::vector<Day> days_;
-  std::vector<Candidate> candidates_;   // from the newest begun segment on, ascending
-  SegmentKey derive_from_{};            // closed segments from here on get their runs anew
-  bool feeding_view_ = false;           // batches come from the segment that stays open
-  std::optional<SegmentKey> nameless_;  // being scanned without a readable header
+  std::vector<Candidate> candidates_;     // from the newest begun segment on, ascending
+  SegmentKey derive_from_{};              // closed segments from here on get their runs anew
+  bool feeding_view_ = false;             // batches come from the segment that stays open
+  std::optional<SegmentKey> nameless_;    // being scanned without a readable header
+  std::map<StreamId, Offset> lost_upto_;  // where batches end that are lost, and whose headers still verify
   bool replay_failed_ = false;
   BatchKind last_kind_ = BatchKind::data;
 };

@@ -44,6 +44,24 @@ void Opening::begin_nameless(Lsn first) {
   nameless_.reset();
 }
 
+void Opening::lost_batch(const BatchHeader& header, std::uint64_t) {
+  if (header.kind != BatchKind::data) return;
+  Offset& upto = lost_upto_[StreamId{header.stream_id}];
+  upto = std::max(upto, Offset{header.first_offset + header.record_count});
+}
+
+// How far every stream must skip, so that no offset is used again that a lost batch's header still shows.
+std::uint64_t Opening::bump_for_lost_headers() const {
+  std::uint64_t bump = 0;
+  for (const auto& [stream, upto] : lost_upto_) {
+    const std::uint32_t number = tables_.streams().find(stream);
+    if (number == Catalogue::none) continue;
+    const Offset next = tables_.streams().at(number).next_offset;
+    if (next < upto) bump = std::max(bump, upto.value - next.value);
+  }
+  return bump;
+}
+
 void Opening::lost(const LostRange& range) {
   if (range.first_lsn == range.end_lsn) return;
   opened_.lost.push_back({range.first_lsn, range.end_lsn});
@@ -213,6 +231,7 @@ Task<> Opening::scan_newest() {
       view_.begin(start);
       tables_.begin_segment();
     }
+    lost_upto_.clear();
     auto scanning = scan(candidate.segment, input);
     auto verdict = co_await scanning;
     if (!verdict) co_return fail(verdict.error());
@@ -261,10 +280,10 @@ Task<> Opening::act_on(Verdict verdict, Candidate& candidate) {
     report_.notes.push_back(path_of(candidate.segment.key) + ": " + std::string(recovery_row_text(verdict.row).reason) +
                             " Batches " + std::to_string(verdict.lost_first.value) + " to " +
                             std::to_string(verdict.lost_end.value) + " (end excluded) answer data_loss.");
+    if (!opened_.loss_is_new) opened_.lost_first = verdict.lost_first;
     opened_.loss_is_new = true;
-    opened_.lost_first = verdict.lost_first;
-    opened_.lost_end = verdict.lost_end;
-    opened_.offset_bump = verdict.offset_bump;
+    opened_.lost_end = std::max(opened_.lost_end, verdict.lost_end);
+    opened_.offset_bump += verdict.offset_bump + bump_for_lost_headers();
   }
   opened_.last = std::move(candidate.segment);
   LogRow at = tables_.log();

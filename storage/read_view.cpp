@@ -72,7 +72,7 @@ void ReadView::recovered(const BatchHeader& header, std::uint64_t position, Byte
 }
 
 void ReadView::ready(Lsn durable) {
-  durable_ = durable;
+  durable_ = ready_ = durable;
   serving_ = true;
   wake();
 }

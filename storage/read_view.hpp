@@ -145,6 +145,8 @@ class ReadView {
   Lsn appended_end() const { return appended_; }
   Day finished() const { return finished_; }
   SegmentKey first_kept() const { return first_kept_; }
+  /// What a stream skipped is known durably: where its next offset lies behind its last batch, the records between are gone.
+  bool skips_are_durable() const { return options_.write_index && (durable_ > ready_ || appended_ == ready_); }
   /// How far a segment's file can be read: all of it once it has settled, else what was written of it durably.
   std::uint64_t readable_of(SegmentKey key) const;
   TailCache& tail() { return tail_; }
@@ -235,6 +237,7 @@ class ReadView {
   bool serving_ = false;
   bool stopping_ = false;
   Lsn durable_{1};
+  Lsn ready_{};  // the durable end when readers were let in
   Lsn appended_{1};
   Day finished_{};
   Day gap_{};  // of this day a run is not in the index: no table says it is complete, whoever reads it derives it

@@ -139,6 +139,8 @@ Result<Reader::Step> Reader::give_chain(Lsn from, MutableBytes target, ReadChunk
     lsn = entry.next_in_stream;
   }
   cursor.scanned = view_.appended_end();
+  const Offset next = view_.streams().stream_bounds(cursor.stream).next;
+  if (!cursor.anywhere && cursor.next < next && view_.skips_are_durable()) cursor.gap = next;
   return Step::waits;
 }
 

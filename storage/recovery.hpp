@@ -128,8 +128,8 @@ struct Verdict {
   Lsn lost_first{};      // all that is lost lies in [lost_first, lost_end)
   Lsn lost_end{};
   std::uint64_t lost_batches = 0;  // at most so many
-  std::uint64_t offset_bump =
-      0;  // how many offsets every stream must skip; 0 when all that is lost is known by its headers
+  // How many offsets every stream must skip for what is lost without a trace; what lost_batch() showed comes on top.
+  std::uint64_t offset_bump = 0;
 
   std::uint64_t groups = 0;  // found in the segment and kept
   std::uint64_t batches = 0;

@@ -29,6 +29,7 @@ TEST(PinnedSeeds, P24ARowOfTheStateWasShorterThanItsKey) { expect_green(292, tru
 TEST(PinnedSeeds, P28BatchesOfAnotherDayThanTheHeaderThatWasLeft) { expect_green(370, true); }
 TEST(PinnedSeeds, P01ReadingEndedWithTheDayThatRetentionTook) { expect_green(253, true); }
 TEST(PinnedSeeds, P18WhatRetentionTookIsNotLost) { expect_green(63, true); }
+TEST(PinnedSeeds, P18LossAtTheEndOfAStreamThatNothingFollows) { expect_green(70, true); }
 
 }  // namespace
 }  // namespace millrace::sim

@@ -1,0 +1,131 @@
+// Damage to what was durable, seen by those who use the log: no number is used again, and nobody passes a loss without a word.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "storage/group.hpp"
+#include "tests/storage/log_fixture.hpp"
+#include "tests/storage/mini_log.hpp"
+
+namespace millrace {
+namespace {
+
+using namespace log_test;
+
+constexpr const char* segment_name = "data/shard-00/2026-11-21/data000000";
+
+/// Appends batches of three records that fill a group each, and waits until a slot says that they are durable.
+Task<> append_groups(Reactor& reactor, Life& life, std::string name, int batches) {
+  auto stream = life.log->declare_stream(name);
+  if (!stream) co_return fail(stream.error());
+  const auto body = body_of(1, 40'000);
+  for (int i = 0; i < batches; ++i) {
+    auto at = life.log->append(header_of({.stream = *stream, .records = 3}, body), body);
+    if (!at) co_return fail(at.error().error);
+    while (!(life.log->watermarks().durable > at->lsn)) {
+      const Nanos again = reactor.now() + nanos_per_milli;
+      co_await Sleep(reactor, again);
+    }
+  }
+  const Nanos lull = reactor.now() + 50 * nanos_per_milli;
+  co_await Sleep(reactor, lull);
+  co_return Result<>{};
+}
+
+class LogDamageTest : public LogTest {
+ protected:
+  LogDamageTest() { world.jump_wall(node, *parse_time("2026-11-21T12:00:00Z") - world.wall_now(node)); }
+
+  /// Where the last batch of the segment stands.
+  std::uint64_t last_batch() {
+    const std::vector<std::byte> bytes = node.disk.find(segment_name)->file.content(false);
+    std::uint64_t found = 0;
+    for (std::uint64_t at = block_bytes; at + block_bytes <= bytes.size();) {
+      auto group = read_group_header(Bytes(bytes).subspan(at, block_bytes), at);
+      if (!group) break;
+      for (std::uint64_t batch = at + group_header_bytes; batch < at + group->length;) {
+        found = batch;
+        batch += batch_span(read_batch_header(Bytes(bytes).subspan(batch))->body_bytes);
+      }
+      at += group_span(*group);
+    }
+    return found;
+  }
+
+  void flip(std::uint64_t position) {
+    auto& file = node.disk.find(segment_name)->file;
+    std::vector<std::byte> sector(512);
+    const std::uint64_t begin = position / 512 * 512;
+    file.read(begin, sector, false);
+    sector[position - begin] ^= std::byte{1};
+    file.write(node.disk.next_stamp(), begin, sector, true);
+  }
+};
+
+Task<> expect_the_loss_told(Reactor& reactor, Life& life) {
+  // What the opening tells of the loss is durable before readers may know of it.
+  const Nanos told = reactor.now() + 50 * nanos_per_milli;
+  co_await Sleep(reactor, told);
+  const StreamId demo = stream_id_of("demo");
+  auto info = life.log->find_stream(demo);
+  if (!info) co_return fail(info.error());
+  EXPECT_GE(info->next_offset, Offset{9}) << "offsets 6 to 8 were acknowledged";
+  const Offset next = info->next_offset;
+  auto ending = test::read_to_end(life.log->view(), {.stream = demo, .from = Seek::at_offset(Offset{0})}, 256 * KiB);
+  auto back = co_await ending;
+  EXPECT_TRUE(back->ended);
+  EXPECT_EQ(back->headers.size(), 2u);
+  const std::vector<std::string> expected{"lost 6 next " + std::to_string(next.value)};
+  EXPECT_EQ(back->notices, expected) << "also where nothing follows";
+  auto appending = append_groups(reactor, life, "demo", 1);
+  auto appended = co_await appending;
+  if (!appended) co_return appended;
+  auto again = test::read_to_end(life.log->view(), {.stream = demo, .from = Seek::at_offset(Offset{0})}, 256 * KiB);
+  auto all = co_await again;
+  EXPECT_EQ(all->headers.size(), 3u);
+  EXPECT_EQ(all->headers.back().first_offset, next.value);
+  EXPECT_EQ(all->notices, expected);
+  co_return Result<>{};
+}
+
+void append_three_groups(Life& life) {
+  life.work = [](Reactor& reactor, Life& here) -> Task<> {
+    auto appending = append_groups(reactor, here, "demo", 3);
+    co_return co_await appending;
+  };
+}
+
+TEST_F(LogDamageTest, P04OffsetsOfALostBatchWhoseHeaderVerifiesAreNotUsedAgain) {
+  Life first;
+  append_three_groups(first);
+  run(first);
+  flip(last_batch() + batch_header_bytes + 100);
+  Life second;
+  second.work = expect_the_loss_told;
+  run(second);
+  EXPECT_EQ(second.report.verdict, "damaged_durable");
+  EXPECT_EQ(second.report.lost_batches, 1u);
+  // And the next opening, which knows it from the epoch batch alone.
+  Life third;
+  third.work = [](Reactor&, Life& life) -> Task<> {
+    auto info = life.log->find_stream(stream_id_of("demo"));
+    EXPECT_TRUE(info && info->next_offset >= Offset{12});
+    co_return Result<>{};
+  };
+  run(third);
+}
+
+TEST_F(LogDamageTest, P18ABatchLostWithoutATraceIsToldToAReaderAtTheEnd) {
+  Life first;
+  append_three_groups(first);
+  run(first);
+  flip(last_batch() + 60);
+  Life second;
+  second.work = expect_the_loss_told;
+  run(second);
+  EXPECT_EQ(second.report.lost_batches, 1u);
+}
+
+}  // namespace
+}  // namespace millrace
