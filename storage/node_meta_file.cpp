@@ -6,6 +6,7 @@
 #include "base/assert.hpp"
 #include "base/mutant.hpp"
 #include "storage/names.hpp"
+#include "storage/read_around.hpp"
 
 namespace millrace {
 
@@ -72,11 +73,12 @@ Task<> heal_node(File& file, Bytes blocks, ChosenSlot<NodeSlot> chosen) {
 
 Task<NodeSlot> read_node(File& file, std::string path, bool heal, std::string& diagnosis) {
   AlignedMemory blocks(2 * block_bytes);
-  auto reading = file.read(0, blocks.bytes());
+  auto reading = read_around(file, 0, blocks.bytes());
   auto read = co_await reading;
   if (!read) co_return fail(read.error());
+  if (read->unreadable == 2) co_return fail(Error::io_failed);
   Result<ChosenSlot<NodeSlot>> chosen = fail(Error::corrupt);
-  if (*read == blocks.size())
+  if (read->bytes == blocks.size())
     chosen = choose_node_slot(blocks.bytes().first(block_bytes), blocks.bytes().subspan(block_bytes), OpenFor::writing);
   if (!chosen) {
     if (chosen.error() == Error::unsupported_version)
@@ -152,9 +154,10 @@ Task<ShardMeta> ShardMeta::open(Reactor& reactor, std::string path, ShardIndex s
   }
   meta.block_ = AlignedMemory(2 * block_bytes);
   const MutableBytes blocks = meta.block_.bytes();
-  auto reading = meta.file_.read(shard_slot_offset(shard, 0), blocks);
+  auto reading = read_around(meta.file_, shard_slot_offset(shard, 0), blocks);
   auto read = co_await reading;
   if (!read) co_return fail(read.error());
+  if (read->unreadable == 2) co_return fail(Error::io_failed);
   auto chosen = choose_shard_slot(blocks.first(block_bytes), blocks.subspan(block_bytes), shard, OpenFor::writing);
   if (!chosen) {
     diagnosis = path + ": shard " + std::to_string(shard.value) + std::string(cure_both_bad);

@@ -8,6 +8,7 @@
 #include "storage/finish.hpp"
 #include "storage/names.hpp"
 #include "storage/quarantine.hpp"
+#include "storage/read_around.hpp"
 #include "storage/tail_slot.hpp"
 
 namespace millrace {
@@ -77,6 +78,12 @@ Error Opening::refuse(Error error, std::string diagnosis) {
       report_.diagnosis += " (" + std::string(error_name(error)) + "): " + std::string(error_text(error));
   }
   return error;
+}
+
+void Opening::note_unreadable(const std::string& path, std::uint32_t blocks) {
+  if (blocks > 0)
+    report_.notes.push_back(path + ": the device cannot read " + std::to_string(blocks) +
+                            " blocks of it; they count as damaged");
 }
 
 Task<OpenedLog> Opening::run() {
@@ -180,9 +187,11 @@ Task<> Opening::read_tail() {
   const std::uint64_t bytes = align_down(status->size, block_bytes);
   if (bytes < 2 * block_bytes || bytes > block_bytes + tail_ring_bytes_max) co_return fail(Error::corrupt);
   tail_bytes_ = AlignedMemory(bytes);
-  auto reading = opened_.tail.read_exact(0, tail_bytes_.bytes());
+  auto reading = read_around(opened_.tail, 0, tail_bytes_.bytes());
   auto read = co_await reading;
   if (!read) co_return fail(read.error());
+  if (read->bytes < bytes) co_return fail(Error::io_failed);
+  note_unreadable(tail_path(options_.directory), read->unreadable);
   ++report_.reads;
   report_.bytes_read += bytes;
   opened_.ring_bytes = bytes - block_bytes;
@@ -298,7 +307,7 @@ Task<Opening::Candidate> Opening::look_at(SegmentKey key) {
   candidate.segment.file_bytes = status->size;
   if (status->size < block_bytes) co_return std::move(candidate);
   const MutableBytes block = buffer_.bytes().first(block_bytes);
-  auto reading = opened.read_exact(0, block);
+  auto reading = read_around(opened, 0, block);
   auto read = co_await reading;
   if (!read) co_return fail(refuse(read.error(), path_of(key) + ": cannot be read"));
   ++report_.reads;

@@ -114,6 +114,7 @@ class Opening final : private RecoveryVisitor {
   Task<> cut(NamedSegment& segment, std::uint64_t begin, std::uint64_t end, Lsn lsn);
   Task<> close_tail_groups(const Verdict& verdict, File& file);
   Task<> check_finish();
+  void note_unreadable(const std::string& path, std::uint32_t blocks);
   Error refuse(Error error, std::string diagnosis);
   std::string path_of(SegmentKey key) const { return segment_path(options_.directory, key); }
 

@@ -8,6 +8,7 @@
 #include "storage/names.hpp"
 #include "storage/opening.hpp"
 #include "storage/quarantine.hpp"
+#include "storage/read_around.hpp"
 #include "storage/state_load.hpp"
 
 namespace millrace {
@@ -83,7 +84,7 @@ Task<> Opening::load_tables() {
                           .until = newest};
   auto loading = millrace::load_tables(reactor_, std::move(wanted), tables_);
   auto load = co_await loading;
-  if (!load && load.error() != Error::corrupt) co_return fail(load.error());
+  if (!load && load.error() != Error::corrupt && load.error() != Error::io_failed) co_return fail(load.error());
   if (load) {
     report_.reads += load->reads;
     from = load->next;
@@ -174,14 +175,15 @@ Task<Verdict> Opening::scan(NamedSegment& segment, RecoveryInput input) {
     const std::uint64_t at = recovery.wanted();
     const std::uint64_t left = segment.file_bytes - at;
     const MutableBytes target = buffer_.bytes().first(align_up(std::min<std::uint64_t>(feed_bytes, left), block_bytes));
-    auto reading = segment.file.read(at, target);
+    auto reading = read_around(segment.file, at, target);
     auto read = co_await reading;
     if (!read) co_return fail(refuse(read.error(), path_of(segment.key) + ": cannot be read"));
-    if (*read < std::min<std::uint64_t>(target.size(), left)) co_return fail(Error::io_failed);
-    recovery.feed(at, target.first(std::min<std::uint64_t>(*read, left)));
+    if (read->bytes < std::min<std::uint64_t>(target.size(), left)) co_return fail(Error::io_failed);
+    note_unreadable(path_of(segment.key), read->unreadable);
+    recovery.feed(at, target.first(std::min<std::uint64_t>(read->bytes, left)));
     ++report_.reads;
-    report_.bytes_read += *read;
-    report_.bytes_done += *read;
+    report_.bytes_read += read->bytes;
+    report_.bytes_done += read->bytes;
   }
   if (replay_failed_)
     co_return fail(refuse(

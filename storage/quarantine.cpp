@@ -5,6 +5,7 @@
 #include "base/assert.hpp"
 #include "base/bytes.hpp"
 #include "storage/names.hpp"
+#include "storage/read_around.hpp"
 
 namespace millrace {
 
@@ -30,9 +31,10 @@ Task<std::string> quarantine_range(File& file, std::string shard_directory, std:
   AlignedMemory piece(std::min<std::uint64_t>(piece_bytes, end - begin));
   for (std::uint64_t at = begin; at < end; at += piece.size()) {
     const MutableBytes bytes = piece.bytes().first(std::min<std::uint64_t>(piece.size(), end - at));
-    auto reading = file.read_exact(at, bytes);
+    auto reading = read_around(file, at, bytes);
     auto read = co_await reading;
     if (!read) co_return fail(read.error());
+    if (read->bytes < bytes.size()) co_return fail(Error::out_of_range);
     auto writing = copy->write_exact(at - begin, bytes, false);
     auto written = co_await writing;
     if (!written) co_return fail(written.error());

@@ -6,6 +6,7 @@
 #include "base/hash.hpp"
 #include "base/time.hpp"
 #include "storage/group.hpp"
+#include "storage/read_around.hpp"
 #include "storage/reader.hpp"
 #include "storage/reader_cursor.hpp"
 #include "storage/segment_header.hpp"
@@ -105,12 +106,12 @@ Task<std::optional<Reader::SegmentFront>> Reader::read_front(SegmentKey segment)
   auto lease = co_await leasing;
   if (!lease) co_return fail(lease.error());
   const MutableBytes bytes = lease->bytes().first(2 * block_bytes);
-  auto reading = cursor_->file.read(0, bytes);
+  auto reading = read_around(cursor_->file, 0, bytes);
   auto got = co_await reading;
   ++stats_.disk_reads;
   stats_.disk_bytes += bytes.size();
   if (!got) co_return fail(got.error());
-  if (*got < bytes.size()) co_return std::optional<SegmentFront>{};
+  if (got->bytes < bytes.size()) co_return std::optional<SegmentFront>{};
   auto header = read_segment_header(bytes.first(block_bytes), OpenFor::reading);
   if (!header) co_return std::optional<SegmentFront>{};
   const SegmentKey found{header->day, header->number};
@@ -268,7 +269,7 @@ Task<Reader::Step> Reader::scan_groups(MutableBytes target, ReadChunk& chunk) {
   lease->pin(segment);
   const std::uint64_t want =
       std::min<std::uint64_t>(align_up(end, block_bytes) - cursor.position, lease->bytes().size());
-  auto reading = cursor.file.read(cursor.position, lease->bytes().first(align_down(want, block_bytes)));
+  auto reading = read_around(cursor.file, cursor.position, lease->bytes().first(align_down(want, block_bytes)));
   auto got = co_await reading;
   ++stats_.disk_reads;
   stats_.disk_bytes += want;
@@ -277,7 +278,7 @@ Task<Reader::Step> Reader::scan_groups(MutableBytes target, ReadChunk& chunk) {
     co_return Step::more;
   }
   if (!got) co_return fail(got.error());
-  Bytes bytes = lease->bytes().first(*got);
+  Bytes bytes = lease->bytes().first(got->bytes);
   if (bytes.empty()) co_return leave_segment(chunk, open);
   bool progressed = false;
   while (bytes.size() >= block_bytes) {
@@ -343,7 +344,7 @@ Task<Reader::Step> Reader::give_large_group(GroupHeader group, MutableBytes targ
     co_return fail(Error::too_large);
   }
   AlignedMemory whole(group_span(group));
-  auto reading = cursor.file.read(cursor.position, whole.bytes());
+  auto reading = read_around(cursor.file, cursor.position, whole.bytes());
   auto got = co_await reading;
   ++stats_.disk_reads;
   stats_.disk_bytes += whole.size();

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "storage/names.hpp"
+#include "storage/read_around.hpp"
 
 namespace millrace {
 
@@ -14,11 +15,11 @@ Task<Verdict> scan_segment(File& file, std::uint64_t file_bytes, RecoveryInput i
     const std::uint64_t at = recovery.wanted();
     const std::uint64_t left = file_bytes - at;
     const std::uint64_t length = std::min<std::uint64_t>(buffer.size(), align_up(left, block_bytes));
-    auto reading = file.read(at, buffer.first(length));
+    auto reading = read_around(file, at, buffer.first(length));
     auto read = co_await reading;
     if (!read) co_return fail(read.error());
-    if (*read < std::min(length, left)) co_return fail(Error::io_failed);
-    recovery.feed(at, buffer.first(std::min<std::uint64_t>(*read, left)));
+    if (read->bytes < std::min(length, left)) co_return fail(Error::io_failed);
+    recovery.feed(at, buffer.first(std::min<std::uint64_t>(read->bytes, left)));
   }
   const Verdict verdict = recovery.verdict();
   if (verdict.refused) co_return fail(*verdict.refused);
@@ -37,10 +38,10 @@ Task<SegmentFile> open_segment_file(Reactor& reactor, std::string path, SegmentK
   auto status = co_await asking;
   if (!status) co_return fail(status.error());
   segment.file_bytes = status->size;
-  auto reading = segment.file.read(0, buffer.first(block_bytes));
+  auto reading = read_around(segment.file, 0, buffer.first(block_bytes));
   auto got = co_await reading;
   if (!got) co_return fail(got.error());
-  if (*got == block_bytes) {
+  if (got->bytes == block_bytes) {
     auto header = read_segment_header(buffer.first(block_bytes), OpenFor::reading);
     if (header && header->day == key.day && header->number == key.number) segment.header = *header;
     if (!header && header.error() == Error::unsupported_version) co_return fail(header.error());

@@ -30,6 +30,7 @@ TEST(PinnedSeeds, P28BatchesOfAnotherDayThanTheHeaderThatWasLeft) { expect_green
 TEST(PinnedSeeds, P01ReadingEndedWithTheDayThatRetentionTook) { expect_green(253, true); }
 TEST(PinnedSeeds, P18WhatRetentionTookIsNotLost) { expect_green(63, true); }
 TEST(PinnedSeeds, P18LossAtTheEndOfAStreamThatNothingFollows) { expect_green(70, true); }
+TEST(PinnedSeeds, P18ABlockThatTheDeviceCannotRead) { expect_green(356, true); }
 
 }  // namespace
 }  // namespace millrace::sim

@@ -195,6 +195,9 @@ bool SeedRun::wait_serving(const char* what) {
   bool serves =
       world_.run_until([&] { return server_target_->process->running() && server().serving(); }, serve_within);
   if (serves) return true;
+  // The one that ended may have been started again just now: this one says the same, or serves.
+  world_.run_until([&] { return !server_target_->process->running() || server().serving(); }, 5 * second);
+  if (server_target_->process->running() && server().serving()) return true;
   // Both copies of what nothing can be derived from may be gone; then the refusal must name its reason.
   if (world_.faults().media_damaged() && !notes_.complaint.empty() && !server_target_->process->running()) {
     ++result_.counts["refused_after_damage"];

@@ -1,6 +1,7 @@
 // Damage to what was durable, seen by those who use the log: no number is used again, and nobody passes a loss without a word.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -125,6 +126,74 @@ TEST_F(LogDamageTest, P18ABatchLostWithoutATraceIsToldToAReaderAtTheEnd) {
   second.work = expect_the_loss_told;
   run(second);
   EXPECT_EQ(second.report.lost_batches, 1u);
+}
+
+TEST_F(LogDamageTest, P18AnUnreadableBlockCostsWhatStandsInIt) {
+  Life first;
+  append_three_groups(first);
+  run(first);
+  node.disk.find(segment_name)->bad_sectors.insert((last_batch() + batch_header_bytes + 20'000) / 512);
+  Life second;
+  second.work = expect_the_loss_told;
+  run(second);
+  EXPECT_EQ(second.report.verdict, "damaged_durable");
+  EXPECT_EQ(second.report.lost_batches, 1u);
+  EXPECT_TRUE(std::ranges::any_of(second.report.notes, [](const std::string& note) {
+    return note == std::string(segment_name) + ": the device cannot read 1 blocks of it; they count as damaged";
+  }));
+}
+
+TEST_F(LogDamageTest, P18AllStreamsAreReadAroundAnUnreadableBlock) {
+  Life first;
+  append_three_groups(first);
+  run(first);
+  Life second;
+  second.work = [](Reactor&, Life& life) -> Task<> {
+    // After the opening: what is in the middle of the segment, and in no memory.
+    auto& segment = *life.node->disk.find(segment_name);
+    segment.bad_sectors.insert((block_bytes + group_header_bytes + 45'000) / 512);
+    auto reading = test::read_to_end(life.log->view(), {}, 256 * KiB);
+    auto back = co_await reading;
+    EXPECT_TRUE(back->ended) << error_name(back->ended.error());
+    EXPECT_EQ(back->headers.size(), 2u);
+    EXPECT_EQ(back->notices.size(), 1u);
+    co_return Result<>{};
+  };
+  run(second);
+}
+
+TEST_F(LogDamageTest, P21NothingIsRefusedForAnUnreadableBlockThatHasACopyOrIsDerivable) {
+  Life first;
+  append_three_groups(first);
+  run(first);
+  // A copy in node.meta of the node and of the shard, and a slot of the tail that is long dead.
+  for (std::uint64_t block : {0u, 3u}) node.disk.find("data/node.meta")->bad_sectors.insert(block * 8);
+  node.disk.find("data/shard-00/tail")->bad_sectors.insert(8 * 100);
+  Life second;
+  second.work = [](Reactor& reactor, Life& life) -> Task<> {
+    auto info = life.log->find_stream(stream_id_of("demo"));
+    EXPECT_TRUE(info && info->next_offset == Offset{9});
+    auto appending = append_groups(reactor, life, "demo", 1);
+    co_return co_await appending;
+  };
+  run(second);
+  EXPECT_EQ(second.report.lost_batches, 0u);
+}
+
+TEST_F(LogDamageTest, ADeviceThatGivesNothingIsRefusedAndNothingIsTouched) {
+  Life first;
+  append_three_groups(first);
+  run(first);
+  for (std::uint64_t sector = 0; sector < 16 * MiB / 512; sector += 8)
+    node.disk.find(segment_name)->bad_sectors.insert(sector);
+  const auto before = node.disk.find(segment_name)->file.content(false);
+  Life second;
+  second.world = &world;
+  second.node = &node;
+  sim::run_program(world, node, [&second](Reactor& reactor, std::size_t) { return live(reactor, second); }, minute);
+  EXPECT_EQ(second.error, Error::io_failed);
+  EXPECT_NE(second.report.diagnosis.find("cannot be read"), std::string::npos) << second.report.diagnosis;
+  EXPECT_EQ(node.disk.find(segment_name)->file.content(false), before);
 }
 
 }  // namespace
