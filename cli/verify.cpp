@@ -135,8 +135,8 @@ void VerifyVerb::print(const VerifyReport& report, Findings& findings) const {
       static_cast<unsigned long long>(report.days_finished), static_cast<unsigned long long>(report.index_entries),
       human_bytes(report.bytes).c_str());
   // A young log has no state file yet, which is no damage; one that does not verify has a note of its own.
-  std::printf("beside the log: %llu state files, %llu segments prepared, %llu files (%s) in quarantine\n",
-              static_cast<unsigned long long>(report.state_files),
+  std::printf("beside the log: %llu state file%s, %llu segments prepared, %llu files (%s) in quarantine\n",
+              static_cast<unsigned long long>(report.state_files), report.state_files == 1 ? "" : "s",
               static_cast<unsigned long long>(report.pool_segments),
               static_cast<unsigned long long>(report.quarantine_files), human_bytes(report.quarantine_bytes).c_str());
 }
