@@ -24,7 +24,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t trial_bytes = 64 * MiB;
+constexpr std::size_t trial_bytes_max = 64 * MiB;
 constexpr auto time_per_measure = std::chrono::milliseconds(1200);
 
 struct Mount {
@@ -55,21 +55,24 @@ std::string first_line(const std::string& path) {
   return line;
 }
 
-/// A setting of the block device under `mount`; empty when there is none (overlay, tmpfs, network).
-std::string queue_setting(const Mount& mount, const char* name) {
+/// What the block device under `mount`, or the disk it is a part of, says about itself; empty when there is none (overlay,
+/// tmpfs, network).
+std::string device_says(const Mount& mount, const char* name) {
   std::string block = "/sys/dev/block/" + mount.device;
-  std::string value = first_line(block + "/queue/" + name);
-  return value.empty() ? first_line(block + "/../queue/" + name) : value;
+  std::string value = first_line(block + "/" + name);
+  if (value.empty()) value = first_line(block + "/../" + name);
+  value.erase(value.find_last_not_of(' ') + 1);
+  return value;
 }
 
-WriteSpeed speed_of(std::vector<double> micros) {
-  if (micros.empty()) return {};
+WriteSpeed speed_of(std::vector<double> micros, int refusal) {
+  if (micros.empty()) return {.refusal = refusal};
   std::sort(micros.begin(), micros.end());
   double total = std::accumulate(micros.begin(), micros.end(), 0.0);
   auto at = [&](double share) {
     return micros[static_cast<std::size_t>(share * static_cast<double>(micros.size() - 1))];
   };
-  return {1e6 * static_cast<double>(micros.size()) / total, at(0.5), at(0.99)};
+  return {1e6 * static_cast<double>(micros.size()) / total, at(0.5), at(0.99), refusal};
 }
 
 // Newer than Debian 12's headers: STATX_DIOALIGN (Linux 6.1) and where it puts stx_dio_offset_align.
@@ -86,13 +89,15 @@ unsigned direct_alignment(int descriptor) {
   return alignment;
 }
 
-/// The one file the examination writes. It has no name from the start, so that nothing stays behind however the examination ends.
+/// The one file the examination writes. It has no name from the start, so that nothing stays behind however the examination
+/// ends. `bytes` is its length, whole MiB; with 0 nothing is written.
 class TrialFile {
  public:
-  explicit TrialFile(const std::string& directory) {
+  TrialFile(const std::string& directory, std::size_t bytes) : bytes_(bytes) {
     std::string path = directory + "/.millrace-doctor-XXXXXX";
     descriptor_ = ::mkostemp(path.data(), O_CLOEXEC);
-    if (descriptor_ >= 0) ::unlink(path.c_str());
+    if (descriptor_ < 0) refusal_ = errno;
+    else ::unlink(path.c_str());
     void* memory = nullptr;
     if (::posix_memalign(&memory, block_bytes, 1 * MiB) != 0) std::abort();
     buffer_.reset(static_cast<char*>(memory));
@@ -104,14 +109,16 @@ class TrialFile {
   TrialFile(const TrialFile&) = delete;
   TrialFile& operator=(const TrialFile&) = delete;
 
-  bool made() const { return descriptor_ >= 0; }
+  /// errno of making it; 0 = it was made.
+  int refusal() const { return refusal_; }
   /// Opens it for direct I/O, as the server does, and shows with one write of `block_bytes` that it works; what follows goes
-  /// that way then.
+  /// that way then. Where there is no room for the write, opening has to do.
   bool direct() {
     const std::string path = "/proc/self/fd/" + std::to_string(descriptor_);
     int opened = ::open(path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
     if (opened < 0) return false;
-    if (::pwrite(opened, buffer_.get(), block_bytes, 0) != static_cast<ssize_t>(block_bytes)) {
+    bool written = bytes_ == 0 || ::pwrite(opened, buffer_.get(), block_bytes, 0) == static_cast<ssize_t>(block_bytes);
+    if (!written && errno != ENOSPC && errno != EDQUOT) {
       ::close(opened);
       return false;
     }
@@ -121,52 +128,68 @@ class TrialFile {
   }
   /// Alignment that direct I/O needs, as the system says; 0 = it does not say.
   unsigned direct_alignment() const { return millrace::direct_alignment(descriptor_); }
-  bool allocate() { return ::ftruncate(descriptor_, 0) == 0 && ::fallocate(descriptor_, 0, 0, trial_bytes) == 0; }
-  /// MB/s of writing it full with 1 MiB writes and a sync at the end; 0 when the disk is full.
-  double fill() {
+  /// Empties it and takes its space; errno, 0 = done.
+  int allocate() {
+    if (bytes_ == 0) return ENOSPC;
+    bool done = ::ftruncate(descriptor_, 0) == 0 && ::fallocate(descriptor_, 0, 0, static_cast<off_t>(bytes_)) == 0;
+    return done ? 0 : errno;
+  }
+  /// MB/s of writing it full with 1 MiB writes and a sync at the end; `refusal` is the errno of what failed, and 0 when
+  /// nothing did.
+  double fill(int& refusal) {
+    refusal = bytes_ == 0 ? ENOSPC : 0;
     auto begin = Clock::now();
-    for (std::size_t at = 0; at < trial_bytes; at += 1 * MiB)
-      if (::pwrite(descriptor_, buffer_.get(), 1 * MiB, static_cast<off_t>(at)) != static_cast<ssize_t>(1 * MiB))
-        return 0;
-    ::fsync(descriptor_);
-    return static_cast<double>(trial_bytes) / 1e6 / std::chrono::duration<double>(Clock::now() - begin).count();
+    for (std::size_t at = 0; at < bytes_ && refusal == 0; at += 1 * MiB) refusal = write(at, 1 * MiB, 0);
+    if (refusal == 0 && ::fsync(descriptor_) != 0) refusal = errno;
+    if (refusal != 0) return 0;
+    return static_cast<double>(bytes_) / 1e6 / std::chrono::duration<double>(Clock::now() - begin).count();
   }
   /// One 4 KiB write after the other, each to the next block, for about a second.
   WriteSpeed writes(bool durable) {
     std::vector<double> micros;
+    int refusal = bytes_ == 0 ? ENOSPC : 0;
     auto end = Clock::now() + time_per_measure;
-    for (std::size_t at = 0; Clock::now() < end && at < trial_bytes; at += block_bytes) {
-      iovec piece{buffer_.get(), block_bytes};
+    for (std::size_t at = 0; Clock::now() < end && at < bytes_; at += block_bytes) {
       auto begin = Clock::now();
-      ssize_t count = ::pwritev2(descriptor_, &piece, 1, static_cast<off_t>(at), durable ? RWF_DSYNC : 0);
-      if (count != static_cast<ssize_t>(block_bytes)) break;
+      refusal = write(at, block_bytes, durable ? RWF_DSYNC : 0);
+      if (refusal != 0) break;
       micros.push_back(std::chrono::duration<double, std::micro>(Clock::now() - begin).count());
     }
-    return speed_of(std::move(micros));
+    return speed_of(std::move(micros), refusal);
   }
 
  private:
   struct Free {
     void operator()(char* memory) const { std::free(memory); }
   };
+  /// errno, 0 = all of it was written. A short write is one that found no more room.
+  int write(std::size_t at, std::size_t length, int flags) {
+    iovec piece{buffer_.get(), length};
+    ssize_t count = ::pwritev2(descriptor_, &piece, 1, static_cast<off_t>(at), flags);
+    if (count < 0) return errno;
+    return count == static_cast<ssize_t>(length) ? 0 : ENOSPC;
+  }
+
+  const std::size_t bytes_;
   int descriptor_ = -1;
+  int refusal_ = 0;
   std::unique_ptr<char, Free> buffer_;
 };
 
 void measure_space(const std::string& directory, DiskMeasured& disk) {
   struct statvfs found{};
   if (::statvfs(directory.c_str(), &found) != 0) return;
-  disk.free_bytes = std::uint64_t{found.f_bavail} * found.f_frsize;
+  if (found.f_blocks > 0) disk.free_bytes = std::uint64_t{found.f_bavail} * found.f_frsize;
   if (found.f_files > 0) disk.free_inodes = found.f_favail;
 }
 
 void measure_writes(TrialFile& file, DiskMeasured& disk, const DoctorProgress& progress) {
   progress("writes into allocated space");
-  disk.allocates = file.allocate();
-  if (disk.allocates) disk.allocated = file.writes(true);
+  disk.allocate_refusal = file.allocate();
+  if (disk.allocate_refusal == 0) disk.allocated = file.writes(true);
   progress("preparing a segment");
-  if (disk.allocates) file.allocate();
-  disk.fill_mb_per_second = file.fill();
+  if (disk.allocate_refusal == 0) disk.allocate_refusal = file.allocate();
+  disk.fill_mb_per_second = file.fill(disk.fill_refusal);
   progress("plain writes");
   disk.plain = file.writes(false);
   progress("durable writes");
@@ -202,15 +225,17 @@ DiskMeasured measure_disk(const std::string& directory, const DoctorProgress& pr
   disk.mount_point = mount.point;
   disk.filesystem = mount.type;
   disk.mount_options = mount.options;
-  disk.write_cache = queue_setting(mount, "write_cache");
-  disk.rotates = queue_setting(mount, "rotational") == "1";
+  disk.write_cache = device_says(mount, "queue/write_cache");
+  disk.rotates = device_says(mount, "queue/rotational") == "1";
+  disk.vendor = device_says(mount, "device/vendor");
+  disk.model = device_says(mount, "device/model");
   measure_space(directory, disk);
-  TrialFile file(directory);
-  disk.file_made = file.made();
-  if (!file.made()) {
-    disk.file_refusal = std::strerror(errno);
-    return disk;
-  }
+  // Others need room as well, meanwhile.
+  std::size_t trial_bytes =
+      std::min<std::uint64_t>(disk.free_bytes.value_or(UINT64_MAX) / 2, trial_bytes_max) / MiB * MiB;
+  TrialFile file(directory, trial_bytes);
+  disk.file_refusal = file.refusal();
+  if (disk.file_refusal != 0) return disk;
   disk.direct = file.direct();
   if (disk.direct) disk.direct_alignment = file.direct_alignment();
   measure_writes(file, disk, progress);

@@ -2,6 +2,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "base/units.hpp"
@@ -20,6 +23,8 @@ constexpr std::uint64_t space_wanted = 1 * GiB;
 constexpr std::uint64_t inodes_needed = 16;
 constexpr std::uint64_t inodes_wanted = 1000;
 constexpr double slow_disk_mb = 50;
+constexpr double fastest_disk_us =
+    8;  // no flash and no controller's cache syncs faster through a filesystem; memory does
 
 std::string join(const std::vector<std::string>& parts, const char* between) {
   std::string text;
@@ -124,24 +129,56 @@ void judge_mount(const DiskMeasured& disk, DoctorRows& rows) {
   rows.push_back(row);
 }
 
+std::string format_space(std::uint64_t bytes) {
+  if (bytes < GiB / 10) return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / static_cast<double>(MiB));
+  return fmt::format("{:.1f} GiB", static_cast<double>(bytes) / static_cast<double>(GiB));
+}
+
+/// A full disk and a full quota need the same cure.
+bool no_space(int refusal) { return refusal == ENOSPC || refusal == EDQUOT; }
+
+/// What could not be measured is nobody's "ok".
+DoctorRow unmeasured(const char* check, int refusal) {
+  if (no_space(refusal))
+    return {check, Finding::broken, "not measured: no space left",
+            "free 128 MiB there, or raise the quota, and run this again"};
+  return {check, Finding::broken, fmt::format("not measured: a write failed: {}", std::strerror(refusal)),
+          "look at the kernel's log for errors of the device"};
+}
+
 void judge_space(const DiskMeasured& disk, DoctorRows& rows) {
-  DoctorRow row{"free space", Finding::ok,
-                fmt::format("{:.1f} GiB, {} inodes", static_cast<double>(disk.free_bytes) / static_cast<double>(GiB),
-                            disk.free_inodes ? std::to_string(*disk.free_inodes) : "unlimited"),
-                ""};
-  std::uint64_t inodes = disk.free_inodes.value_or(inodes_wanted);
-  if (disk.free_bytes < space_needed || inodes < inodes_needed) {
+  DoctorRow row{
+      "free space", Finding::ok,
+      fmt::format("{}, {} inodes", disk.free_bytes ? format_space(*disk.free_bytes) : "as much as there is memory",
+                  disk.free_inodes ? std::to_string(*disk.free_inodes) : "unlimited"),
+      ""};
+  std::uint64_t inodes = disk.free_inodes.value_or(inodes_wanted), bytes = disk.free_bytes.value_or(space_wanted);
+  if (bytes < space_needed || inodes < inodes_needed) {
     row.finding = Finding::broken;
-    row.advice = "not even two segments of 128 MiB fit; free space or pass a smaller --segment-bytes";
-  } else if (disk.free_bytes < space_wanted || inodes < inodes_wanted) {
+    row.advice =
+        inodes < inodes_needed ? "no space for files: the inodes are used up; remove files or use another filesystem"
+        : bytes < MiB          ? "no space left: appends are refused with no_space; free some or use another disk"
+                      : "no space for even two segments of 128 MiB; free space or pass a smaller --segment-bytes";
+  } else if (bytes < space_wanted || inodes < inodes_wanted) {
     row.finding = Finding::costs;
     row.advice = "appends will soon be refused with no_space; free space, or let --retain-bytes keep it bounded";
   }
   rows.push_back(row);
 }
 
+/// A disk that really turns. What is behind virtio, a hypervisor's SCSI or a RAID controller calls itself rotating too.
+bool spins(const DiskMeasured& disk) {
+  if (!disk.rotates || disk.vendor != "ATA") return false;
+  return std::ranges::none_of(std::array{"QEMU", "VBOX", "VMware", "Virtual"},
+                              [&disk](const char* word) { return disk.model.find(word) != std::string::npos; });
+}
+
 void judge_flush(const DiskMeasured& disk, DoctorRows& rows) {
   const WriteSpeed& durable = disk.durable;
+  if (durable.per_second == 0) {
+    rows.push_back(unmeasured("flushes", durable.refusal));
+    return;
+  }
   double extra = durable.p50_us - disk.plain.p50_us;
   DoctorRow row{
       "flushes", Finding::ok,
@@ -153,13 +190,15 @@ void judge_flush(const DiskMeasured& disk, DoctorRows& rows) {
     row.finding = finding;
     row.advice = advice;
   };
-  if (durable.per_second == 0) {
-    find(Finding::broken, "no durable write succeeded; look at the kernel's log for errors of the device");
+  if (durable.p50_us < fastest_disk_us) {
+    find(Finding::broken,
+         "no disk can sync this fast: it is memory, or a cache below lies about flushing; put the data on a real disk, "
+         "or set the cache to write through or none");
   } else if (disk.write_cache == "write back" && extra < 5 && durable.p50_us < 200) {
     find(Finding::broken,
          "a flush costs nothing on a device with a volatile cache: something below lies about flushing (a virtual disk "
          "with cache=unsafe?); set it to write through or none");
-  } else if (disk.rotates && durable.p50_us < 1000 && extra < 100) {
+  } else if (spins(disk) && durable.p50_us < 1000 && extra < 100) {
     find(Finding::broken,
          "no spinning disk can sync this fast: a cache below lies about flushing; switch it off (hdparm -W0) or give "
          "it a battery");
@@ -175,18 +214,36 @@ void judge_flush(const DiskMeasured& disk, DoctorRows& rows) {
 }
 
 void judge_prepared(const DiskMeasured& disk, DoctorRows& rows) {
-  if (!disk.allocates) {
+  if (disk.allocate_refusal == EOPNOTSUPP || disk.allocate_refusal == ENOSYS) {
     rows.push_back({"preallocation", Finding::costs, "fallocate is not supported",
                     "segments are filled with zeros from the start instead; use ext4 or XFS"});
     return;
   }
-  double ratio = disk.durable.p50_us > 0 ? disk.allocated.p50_us / disk.durable.p50_us : 0;
+  if (disk.allocate_refusal != 0 || disk.allocated.per_second == 0 || disk.durable.per_second == 0) {
+    int refusal = disk.allocate_refusal != 0    ? disk.allocate_refusal
+                  : disk.allocated.refusal != 0 ? disk.allocated.refusal
+                                                : disk.durable.refusal;
+    rows.push_back(unmeasured("prepared segments", refusal));
+    return;
+  }
+  double ratio = disk.allocated.p50_us / disk.durable.p50_us;
   rows.push_back({"prepared segments", Finding::ok,
                   fmt::format("a durable write takes {:.0f} µs into zeroed space, {:.0f} µs into allocated space "
                               "({:.1f} ×): zeroing ahead {}",
                               disk.durable.p50_us, disk.allocated.p50_us, ratio,
                               ratio > 1.1 ? "pays" : "is not needed here, and does no harm"),
                   ""});
+}
+
+void judge_throughput(const DiskMeasured& disk, DoctorRows& rows) {
+  if (disk.fill_refusal != 0) {
+    rows.push_back(unmeasured("disk throughput", disk.fill_refusal));
+    return;
+  }
+  bool slow = disk.fill_mb_per_second < slow_disk_mb;
+  rows.push_back({"disk throughput", slow ? Finding::costs : Finding::ok,
+                  fmt::format("{:.0f} MB/s in 1 MiB writes", disk.fill_mb_per_second),
+                  slow ? "appends cannot be faster than this for long; use a faster disk" : ""});
 }
 
 }  // namespace
@@ -201,9 +258,11 @@ void judge_host(const HostMeasured& host, DoctorRows& rows) {
 void judge_disk(const DiskMeasured& disk, DoctorRows& rows) {
   judge_mount(disk, rows);
   judge_space(disk, rows);
-  if (!disk.file_made) {
-    rows.push_back({"direct I/O", Finding::broken, "cannot make a file: " + disk.file_refusal,
-                    "give this user a directory it can write to"});
+  if (disk.file_refusal != 0) {
+    rows.push_back({"direct I/O", Finding::broken,
+                    fmt::format("not tried: cannot make a file: {}", std::strerror(disk.file_refusal)),
+                    no_space(disk.file_refusal) ? "free space and inodes there, or raise the quota, and run this again"
+                                                : "give this user a directory it can write to"});
     return;
   }
   std::string alignment =
@@ -215,10 +274,7 @@ void judge_disk(const DiskMeasured& disk, DoctorRows& rows) {
                                 "synced; use ext4 or XFS"});
   judge_prepared(disk, rows);
   judge_flush(disk, rows);
-  bool slow = disk.fill_mb_per_second > 0 && disk.fill_mb_per_second < slow_disk_mb;
-  rows.push_back({"disk throughput", slow ? Finding::costs : Finding::ok,
-                  fmt::format("{:.0f} MB/s in 1 MiB writes", disk.fill_mb_per_second),
-                  slow ? "appends cannot be faster than this for long; use a faster disk" : ""});
+  judge_throughput(disk, rows);
   if (!disk.interrupt_core.empty()) rows.push_back({"disk interrupt", Finding::ok, "core " + disk.interrupt_core, ""});
 }
 

@@ -12,9 +12,10 @@ namespace millrace {
 
 /// One 4 KiB write after the other.
 struct WriteSpeed {
-  double per_second = 0;
+  double per_second = 0;  // 0 = none succeeded
   double p50_us = 0;
   double p99_us = 0;
+  int refusal = 0;  // errno of the write that ended it before its time; 0 = none
 };
 
 struct HostMeasured {
@@ -31,18 +32,18 @@ struct HostMeasured {
 
 struct DiskMeasured {
   std::string mount_point, filesystem, mount_options;
-  std::uint64_t free_bytes = 0;
-  std::optional<std::uint64_t> free_inodes;  // none = the filesystem does not count them
-  bool file_made = false;
-  std::string file_refusal;
+  std::optional<std::uint64_t> free_bytes, free_inodes;  // none = the filesystem does not count them
+  int file_refusal = 0;                                  // errno of making a file; 0 = it was made
   bool direct = false;
   unsigned direct_alignment = 0;  // bytes; 0 = the system does not say
-  bool allocates = false;
+  int allocate_refusal = 0;       // errno of fallocate; 0 = it works
   WriteSpeed plain, durable;      // into zeroed space
   WriteSpeed allocated;           // durable, into space that was only allocated
   std::string write_cache;        // "write back", "write through"; empty = the system does not say
-  bool rotates = false;           // says the system; a virtual disk may say so wrongly
+  bool rotates = false;           // says the system; most virtual disks say so as well
+  std::string vendor, model;      // of the device, as it says; empty for virtio and for what is no device
   double fill_mb_per_second = 0;  // 1 MiB writes
+  int fill_refusal = 0;           // errno of the one that failed; 0 = none
   std::string interrupt_core;     // empty = not shown
 };
 
@@ -51,8 +52,8 @@ using DoctorProgress = std::function<void(const std::string& step)>;
 
 /// io_uring, locked memory, cores, clock, open files, loopback.
 HostMeasured measure_host(const DoctorProgress& progress);
-/// Filesystem, direct I/O, space, flushes, prepared writes, throughput, the disk's interrupt. Writes one file below
-/// `directory`, and removes it.
+/// Filesystem, direct I/O, space, flushes, prepared writes, throughput, the disk's interrupt. Writes one file of at most half
+/// the free space below `directory`, and removes it; what was not tried for want of space has the refusal ENOSPC.
 DiskMeasured measure_disk(const std::string& directory, const DoctorProgress& progress);
 
 }  // namespace millrace

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <nlohmann/json.hpp>
 
 #include "base/units.hpp"
@@ -28,7 +29,7 @@ DiskMeasured good_disk() {
   disk.mount_options = "rw,relatime,rw";
   disk.free_bytes = 100 * GiB;
   disk.free_inodes = 1'000'000;
-  disk.file_made = disk.direct = disk.allocates = true;
+  disk.direct = true;
   disk.plain = {20'000, 45, 90};
   disk.durable = {5000, 190, 600};
   disk.allocated = {2500, 380, 900};
@@ -122,15 +123,65 @@ TEST(Doctor, caches_that_lie_are_called_out) {
   disk.write_cache = "write through";
   EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::ok) << "no volatile cache: nothing to flush";
   disk.rotates = true;
+  disk.vendor = "ATA";
+  disk.model = "ST2000DM008-2UB1";
   EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::broken);
+  EXPECT_TRUE(says(disk_row(disk, "flushes"), "hdparm"));
   disk.durable = {110, 9000, 20'000};
   EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::ok) << "what a spinning disk takes";
   disk.durable = {250, 4000, 4100};
   EXPECT_TRUE(says(disk_row(disk, "flushes"), "taskset"));
   disk.durable = {40, 25'000, 60'000};
   EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::costs);
-  disk.durable = {};
+  disk.durable = {.refusal = EIO};
   EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::broken);
+  EXPECT_TRUE(says(disk_row(disk, "flushes"), "log"));
+}
+
+TEST(Doctor, a_virtual_disk_that_calls_itself_rotating_is_judged_by_its_rate) {
+  DiskMeasured disk = good_disk();
+  disk.plain = {19'000, 52, 90};
+  disk.durable = {10'772, 84, 162};
+  disk.rotates = true;
+  EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::ok) << "virtio has neither vendor nor model";
+  for (auto [vendor, model] : {std::pair{"QEMU", "QEMU HARDDISK"},
+                               {"ATA", "QEMU HARDDISK"},
+                               {"ATA", "VBOX HARDDISK"},
+                               {"VMware", "Virtual disk"},
+                               {"DELL", "PERC H730"}}) {
+    disk.vendor = vendor;
+    disk.model = model;
+    EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::ok) << vendor << " " << model;
+  }
+  disk.write_cache.clear();
+  disk.rotates = false;
+  disk.durable = {1'100'000, 1, 1};
+  disk.plain = {1'100'000, 1, 1};
+  EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::broken) << "whatever it says of itself";
+  EXPECT_TRUE(says(disk_row(disk, "flushes"), "lies"));
+}
+
+TEST(Doctor, no_space_is_called_no_space) {
+  DiskMeasured disk = good_disk();
+  disk.free_bytes = 0;
+  disk.allocate_refusal = disk.fill_refusal = ENOSPC;
+  disk.plain = disk.durable = disk.allocated = {.refusal = ENOSPC};
+  disk.fill_mb_per_second = 0;
+  EXPECT_TRUE(says(disk_row(disk, "free space"), "no space left"));
+  for (const char* check : {"free space", "prepared segments", "flushes", "disk throughput"}) {
+    DoctorRow row = disk_row(disk, check);
+    EXPECT_EQ(row.finding, Finding::broken) << check;
+    EXPECT_TRUE(says(row, "free ")) << check;
+    EXPECT_EQ(row.found.find("0 MB/s"), std::string::npos);
+  }
+  EXPECT_EQ(disk_row(disk, "direct I/O").finding, Finding::ok) << "the file was opened for it";
+  disk = good_disk();
+  disk.allocated = {.refusal = EDQUOT};
+  EXPECT_NE(disk_row(disk, "prepared segments").found.find("no space"), std::string::npos);
+  disk.free_inodes = 0;
+  disk.file_refusal = ENOSPC;
+  EXPECT_TRUE(says(disk_row(disk, "direct I/O"), "inodes"));
+  EXPECT_TRUE(says(disk_row(disk, "free space"), "inodes"));
 }
 
 TEST(Doctor, space_and_direct_io) {
@@ -148,13 +199,13 @@ TEST(Doctor, space_and_direct_io) {
   EXPECT_NE(disk_row(disk, "direct I/O").found.find("512 bytes"), std::string::npos);
   disk.direct = false;
   EXPECT_TRUE(says(disk_row(disk, "direct I/O"), "--buffered"));
-  disk.allocates = false;
+  disk.allocate_refusal = EOPNOTSUPP;
   EXPECT_EQ(disk_row(disk, "preallocation").finding, Finding::costs);
   disk.fill_mb_per_second = 10;
   EXPECT_EQ(disk_row(disk, "disk throughput").finding, Finding::costs);
-  disk.file_made = false;
-  disk.file_refusal = "No space left on device";
+  disk.file_refusal = EACCES;
   EXPECT_EQ(disk_row(disk, "direct I/O").finding, Finding::broken);
+  EXPECT_TRUE(says(disk_row(disk, "direct I/O"), "this user"));
 }
 
 TEST(Doctor, json_has_the_rows_of_the_text) {

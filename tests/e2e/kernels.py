@@ -218,35 +218,9 @@ def quickstart_without_direct_io(case):
     return proves([], case, "this filesystem has no direct I/O")
 
 
-def doctor(case):
-    """Under 15 s, a row for everything, nothing left behind; a refusal is named with its cure; broken means exit 1."""
-    os.mkdir(case.path())
-    began = time.monotonic()
-    done = run("doctor", "--data", case.path(), "--json", check=False)
-    took = time.monotonic() - began
-    expect(took < 15, f"doctor took {took:.1f} s")
-    rows = {row["check"]: row for row in json.loads(done.stdout)["rows"]}
-    wanted = {"io_uring", "locked memory", "cores", "open files", "clock", "loopback", "filesystem", "free space", "direct I/O",
-              "prepared segments", "flushes", "disk throughput"}
-    expect(wanted <= set(rows), f"no row for {wanted - set(rows)}")
-    expect(all(row["finding"] == "ok" or row["advice"] for row in rows.values()), f"a finding without a cure: {rows}")
-    expect((done.returncode == 1) == any(row["finding"] == "broken" for row in rows.values()), f"exit {done.returncode}")
-    expect(len(done.stderr.splitlines()) > 4, "no progress")
-    expect(os.listdir(case.path()) == [], f"left behind: {os.listdir(case.path())}")
-    confined_rows = subprocess.run([sys.executable, CONFINE, "--refuse", "all", "--", harness.BINARY, "doctor", "--data", case.path(),
-                                    "--json"], capture_output=True, timeout=60)
-    refused_row = json.loads(confined_rows.stdout)["rows"][0]
-    expect(refused_row["finding"] == "costs you" and "seccomp" in refused_row["advice"], f"no cure: {refused_row}")
-    expect(run("doctor", "--data", case.path("absent"), check=False).returncode == 2, "a missing directory is not exit 2")
-    if os.geteuid() == 0:
-        broken = run("doctor", "--data", mount_ramfs(case, "memory"), check=False)
-        expect(broken.returncode == 1 and b"broken" in broken.stdout, f"records in memory: exit {broken.returncode}")
-    return f"{len(rows)} rows in {took:.1f} s"
-
-
 CASES = [(function.__name__, function) for function in (
     seccomp_eperm, seccomp_enosys, seccomp_enter, seccomp_register, uring_or_nothing, memlock_64_kib, unprivileged_user,
-    one_directory_two_kernels, doctor,
+    one_directory_two_kernels,
     quickstart_without_io_uring, quickstart_without_direct_io, idle)]
 
 if __name__ == "__main__":
