@@ -151,16 +151,36 @@ class Pressure:
             return int(re.search(r"some .*total=(\d+)", file.read()).group(1)) / 1e6
 
 
-def used_by(pid):
-    """Wakeups and seconds of CPU so far, of all threads."""
-    switches = nanos = 0
+def wakeups_of(pid):
+    """How often each thread went to sleep so far, by number and start: a number may be used again."""
+    found = {}
     for thread in os.listdir(f"/proc/{pid}/task"):
         folder = f"/proc/{pid}/task/{thread}"
-        with open(f"{folder}/status") as status:
-            switches += int(next(line for line in status if line.startswith("voluntary_ctxt")).split()[1])
-        with open(f"{folder}/schedstat") as stat:
-            nanos += int(stat.read().split()[0])
-    return switches, nanos / 1e9
+        try:
+            with open(f"{folder}/stat") as stat, open(f"{folder}/status") as status:
+                start = stat.read().rsplit(")", 1)[1].split()[19]
+                found[thread, start] = int(next(line for line in status if line.startswith("voluntary_ctxt")).split()[1])
+        except (FileNotFoundError, ProcessLookupError, StopIteration):  # it has just ended
+            pass
+    return found
+
+
+def cpu_of(pid):
+    """Seconds the process used so far, threads that have ended included."""
+    return time.clock_gettime(~pid << 3 | 2)
+
+
+def window(pid, waited, seconds):
+    """Wakeups/s, share of a core and share of the time waiting for I/O in the next `seconds`; None when a thread came or went,
+    whose wakeups nobody knows. `waited` gives the seconds waited so far."""
+    began, before, cpu, waiting = time.monotonic(), wakeups_of(pid), cpu_of(pid), waited()
+    time.sleep(seconds)
+    took, after, cpu, waiting = time.monotonic() - began, wakeups_of(pid), cpu_of(pid) - cpu, waited() - waiting
+    if before.keys() != after.keys():
+        return None
+    more = [after[thread] - before[thread] for thread in before]
+    expect(before and min(more) >= 0 and cpu >= 0 and waiting >= 0, f"a counter fell: {more}, {cpu} s, {waiting} s")
+    return sum(more) / took, cpu / took, waiting / took
 
 
 def idle_on(case, kernel):
@@ -173,15 +193,13 @@ def idle_on(case, kernel):
             server.expect_alive()
         for attempt in range(4):
             time.sleep(2)  # what a start or an append prepares in the background
-            began, waited, (switches, cpu) = time.monotonic(), pressure.seconds(), used_by(server.process.pid)
-            time.sleep(4)
-            seconds = time.monotonic() - began
-            waited, (more, later) = (pressure.seconds() - waited) / seconds, used_by(server.process.pid)
-            wakeups, share = (more - switches) / seconds, (later - cpu) / seconds
-            if wakeups < 20 and share < 0.002 and waited < 0.01:
+            seen = window(server.process.pid, pressure.seconds, 4)
+            asleep = seen is not None and seen[0] < 20 and seen[1] < 0.002 and seen[2] < 0.01
+            if asleep:
                 break
-        text = f"{kernel}, {state}: {wakeups:.1f} wakeups/s, {100 * share:.3f} % of a core, {100 * waited:.2f} % waiting for I/O"
-        expect(wakeups < 20 and share < 0.002 and waited < 0.01, f"not idle: {text} ({pressure.path})")
+        expect(seen is not None, f"{kernel}, {state}: threads come and go in an idle server")
+        text = f"{kernel}, {state}: {seen[0]:.1f} wakeups/s, {100 * seen[1]:.3f} % of a core, {100 * seen[2]:.2f} % waiting for I/O"
+        expect(asleep, f"not idle: {text} ({pressure.path})")
         said.append(text)
     server.stop()
     return said
@@ -190,6 +208,31 @@ def idle_on(case, kernel):
 def idle(case):
     """Nothing to do = asleep: next to no wakeups, no time used, not counted as waiting for I/O; on both kernels."""
     return "\n".join(idle_on(case, "uring") + idle_on(case, "posix"))
+
+
+BUSY = """
+import threading, time
+def work():
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        time.sleep(0.001)
+        sum(range(20000))
+thread = threading.Thread(target=work)
+thread.start()
+time.sleep(60)
+"""
+
+
+def idle_sees_threads_that_end(case):
+    """The measurement itself: what a thread did before it ended inside the window does not vanish."""
+    busy = subprocess.Popen([sys.executable, "-c", BUSY])
+    case.undo.append(busy.kill)
+    while len(os.listdir(f"/proc/{busy.pid}/task")) < 2:
+        time.sleep(0.01)
+    cpu = cpu_of(busy.pid)
+    seen = window(busy.pid, time.monotonic, 3)
+    expect(cpu_of(busy.pid) - cpu > 0.02, "the time of a thread that ended is not counted")
+    expect(seen is None, f"a thread ended inside the window and it counted all the same: {seen}")
 
 
 QUICKSTART = os.path.join(harness.ROOT, "quickstart")
@@ -221,7 +264,7 @@ def quickstart_without_direct_io(case):
 CASES = [(function.__name__, function) for function in (
     seccomp_eperm, seccomp_enosys, seccomp_enter, seccomp_register, uring_or_nothing, memlock_64_kib, unprivileged_user,
     one_directory_two_kernels,
-    quickstart_without_io_uring, quickstart_without_direct_io, idle)]
+    quickstart_without_io_uring, quickstart_without_direct_io, idle_sees_threads_that_end, idle)]
 
 if __name__ == "__main__":
     sys.exit(main("kernels", CASES))
