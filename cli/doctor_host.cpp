@@ -14,6 +14,7 @@
 #include "base/units.hpp"
 #include "cli/doctor_measured.hpp"
 #include "reactor/kernel_choice.hpp"
+#include "reactor/thread.hpp"
 
 namespace millrace {
 
@@ -72,15 +73,16 @@ double loopback_rate() {
   double rate = 0;
   if (connected) {
     int server = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-    std::thread reader([server] {
+    Thread reader;
+    bool reads = reader.start([server] {
       std::vector<char> buffer(256 * KiB);
       while (::recv(server, buffer.data(), buffer.size(), 0) > 0) {
       }
-    });
+    }) == 0;
     std::vector<char> buffer(256 * KiB);
     std::uint64_t sent = 0;
     auto begin = Clock::now();
-    while (Clock::now() - begin < std::chrono::milliseconds(500)) {
+    while (reads && Clock::now() - begin < std::chrono::milliseconds(500)) {
       ssize_t count = ::send(client, buffer.data(), buffer.size(), MSG_NOSIGNAL);
       if (count <= 0) break;
       sent += static_cast<std::uint64_t>(count);

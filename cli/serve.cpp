@@ -1,5 +1,6 @@
 #include "cli/serve.hpp"
 
+#include <fcntl.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
@@ -9,9 +10,9 @@
 #include <atomic>
 #include <fstream>
 #include <sstream>
-#include <thread>
 
 #include "cli/allocations.hpp"
+#include "reactor/thread.hpp"
 #include "server/threads.hpp"
 
 namespace millrace::cli {
@@ -55,12 +56,12 @@ sigset_t stop_signals() {
   return set;
 }
 
-/// Ten thousand connections need as many descriptors; the soft limit is often 1024.
-void raise_file_limit() {
+/// Ten thousand connections need as many descriptors; the soft limit is often 1024. The limit from now on, 0 = not known.
+std::uint64_t raise_file_limit() {
   rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max) return;
-  limit.rlim_cur = limit.rlim_max;
-  (void)setrlimit(RLIMIT_NOFILE, &limit);
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  rlim_t before = std::exchange(limit.rlim_cur, limit.rlim_max);
+  return before == limit.rlim_max || setrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_max : before;
 }
 
 class ServeVerb final : public Verb {
@@ -144,15 +145,23 @@ int ServeVerb::serve(const ServerConfig& config) {
   sigset_t signals = stop_signals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // inherited by every thread of the server
   signal(SIGPIPE, SIG_IGN);
-  raise_file_limit();
+  std::uint64_t files_max = raise_file_limit();
 
   LogDiagnostics diagnostics;
-  ServerThreads threads(config, ServerEnvironment{.diagnostics = &diagnostics, .allocations = heap_allocations});
+  ServerThreads threads(config, ServerEnvironment{.diagnostics = &diagnostics,
+                                                  .allocations = heap_allocations,
+                                                  .files_max = files_max,
+                                                  .spare_descriptor = ::open("/dev/null", O_RDONLY | O_CLOEXEC)});
   std::string complaint;
-  std::thread server([&] {
+  Thread server;
+  int refused = server.start([&] {
     complaint = threads.run();
     kill(getpid(), SIGUSR2);
   });
+  if (refused != 0) {
+    diagnostics.say(Severity::error, std::string("cannot start: ") + thread_refused);
+    return exit_failed;
+  }
   int signal_number = 0;
   sigwait(&signals, &signal_number);
   if (signal_number != SIGUSR2) {

@@ -38,24 +38,26 @@ bool OperationList::remove(Operation& operation) {
 }
 
 HelperThread::~HelperThread() {
-  if (!thread_.joinable()) return;
+  if (!thread_.started()) return;
   stopping_.store(true, std::memory_order_release);
   queued_count_.fetch_add(1, std::memory_order_release);
   queued_count_.notify_one();
   thread_.join();
 }
 
+bool HelperThread::start() {
+  // The helper takes no signals: those are for the thread that asked for them.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  int refused = thread_.start([this] { run(); });
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return refused == 0;
+}
+
 void HelperThread::push(Operation& operation) {
-  MR_ASSERT(has_room());
+  MR_ASSERT(has_room() && thread_.started());
   ++in_flight_;
-  if (!thread_.joinable()) {
-    // The helper takes no signals: those are for the thread that asked for them.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    thread_ = std::thread([this] { run(); });
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  }
   std::uint32_t count = queued_count_.load(std::memory_order_relaxed);
   queue_[count % queue_max] = &operation;
   // Sequentially consistent: notify_one() looks whether somebody waits, and must not look before the count is visible.

@@ -8,9 +8,9 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <thread>
 
 #include "reactor/operation.hpp"
+#include "reactor/thread.hpp"
 
 namespace millrace {
 
@@ -38,14 +38,15 @@ class HelperThread {
  public:
   static constexpr std::size_t queue_max = 128;  // operations accepted and not taken back yet; a power of two
 
-  /// `perform` carries an operation out, blocking; `wake(context)` is called after each. The thread starts with the first
-  /// push.
+  /// `perform` carries an operation out, blocking; `wake(context)` is called after each.
   HelperThread(void (*wake)(void*), void* context, std::int32_t (*perform)(Operation&) = run_blocking)
       : wake_(wake), context_(context), perform_(perform) {}
   ~HelperThread();
   HelperThread(const HelperThread&) = delete;
   HelperThread& operator=(const HelperThread&) = delete;
 
+  /// False when the system gives no thread. Once, before any push.
+  bool start();
   bool has_room() const { return in_flight_ < queue_max; }
   std::size_t in_flight() const { return in_flight_; }
   /// Only when there is room.
@@ -64,7 +65,7 @@ class HelperThread {
   void (*const wake_)(void*);
   void* const context_;
   std::int32_t (*const perform_)(Operation&);
-  std::thread thread_;
+  Thread thread_;
   std::size_t in_flight_ = 0;  // accepted and not taken back: what keeps both rings from running over
 
   // Two rings, each filled by one side and emptied by the other; the counts only grow.

@@ -23,7 +23,12 @@ Result<std::unique_ptr<Kernel>> make_kernel(KernelChoice choice, std::string& wh
                                                         : why +
                                                               "; until then each disk operation costs "
                                                               "two hand-overs between threads";
-  return std::unique_ptr<Kernel>(std::make_unique<PosixKernel>(options));
+  auto posix = std::make_unique<PosixKernel>(options);
+  if (!posix->refusal().empty()) {
+    why = posix->refusal();
+    return fail(Error::too_many_files);
+  }
+  return std::unique_ptr<Kernel>(std::move(posix));
 }
 
 }  // namespace millrace

@@ -22,8 +22,9 @@ enum class KernelChoice : std::uint8_t {
 /// "auto", "uring", "posix".
 std::optional<KernelChoice> parse_kernel_choice(std::string_view text);
 
-/// A kernel for the calling thread. Only `uring` can fail; `why` then names cause and cure in one sentence. A posix kernel
-/// says in features().missing why it is none of io_uring.
+/// A kernel for the calling thread. When none can be had (always possible with `uring`; else only for want of threads or
+/// descriptors) `why` names cause and cure in one sentence. A posix kernel says in features().missing why it is none of
+/// io_uring.
 Result<std::unique_ptr<Kernel>> make_kernel(KernelChoice choice, std::string& why);
 
 }  // namespace millrace

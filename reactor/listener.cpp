@@ -8,7 +8,7 @@ namespace millrace {
 Listener::Listener(Reactor& reactor) : reactor_(reactor) {
   accept_.code = OperationCode::accept;
   accept_.multishot = true;
-  accept_.context = cancel_.context = retry_.context = this;
+  accept_.context = cancel_.context = open_spare_.context = retry_.context = this;
   accept_.on_complete = [](Operation& self, const Completion& completion) {
     static_cast<Listener*>(self.context)->on_accepted(completion);
   };
@@ -18,6 +18,12 @@ Listener::Listener(Reactor& reactor) : reactor_(reactor) {
     auto& listener = *static_cast<Listener*>(self.context);
     listener.cancelling_ = false;
     listener.progress_.notify();
+  };
+  open_spare_.code = OperationCode::open_file;
+  open_spare_.path = "/dev/null";
+  open_spare_.open_flags = open_read;
+  open_spare_.on_complete = [](Operation& self, const Completion& completion) {
+    static_cast<Listener*>(self.context)->on_spare(completion);
   };
   retry_.fire = [](Timer& self) { static_cast<Listener*>(self.context)->arm(); };
 }
@@ -45,21 +51,55 @@ void Listener::arm() {
 
 void Listener::on_accepted(const Completion& completion) {
   if (completion.result >= 0) {
-    if (closing_ || accepted_.size() == accepted_max) {
-      ++refused_;
-      reactor_.close_later(completion.result);
+    if (spare_wanted_ && spare_ < 0 && !closing_) {
+      undecided_.push_back(completion.result);
+      take_spare();
     } else {
-      accepted_.push_back(completion.result);
+      add({completion.result, false});
     }
   }
   if (!completion.more) {
     accepting_ = false;
     if (!closing_) {
       if (completion.result < 0) ++failed_;
-      reactor_.arm(retry_, reactor_.now() + (completion.result < 0 ? retry_after : 0));
+      bool spared = completion.result < 0 && give_up_spare(completion.result);
+      reactor_.arm(retry_, reactor_.now() + (completion.result < 0 && !spared ? retry_after : 0));
     }
     progress_.notify();
   }
+  wake_waiter();
+}
+
+void Listener::add(Accepted connection) {
+  if (closing_ || accepted_.size() == accepted_max) {
+    ++refused_;
+    reactor_.close_later(connection.descriptor);
+  } else {
+    accepted_.push_back(connection);
+  }
+}
+
+/// True when there is one descriptor now that was not there before.
+bool Listener::give_up_spare(std::int32_t result) {
+  if (spare_ < 0 || error_from_errno(-result) != Error::too_many_files) return false;
+  reactor_.close_later(std::exchange(spare_, -1));
+  return true;
+}
+
+void Listener::take_spare() {
+  if (std::exchange(taking_spare_, true)) return;
+  reactor_.submit(open_spare_);
+}
+
+/// A connection was accepted without a spare. If there is one again there is room for the connection as well.
+void Listener::on_spare(const Completion& completion) {
+  taking_spare_ = false;
+  if (completion.result >= 0) spare_ = completion.result;
+  while (!undecided_.empty()) {
+    add({undecided_.front(), completion.result < 0});
+    undecided_.pop_front();
+  }
+  progress_.notify();
   wake_waiter();
 }
 
@@ -72,11 +112,11 @@ void Listener::Accept::await_suspend(std::coroutine_handle<> handle) {
   listener.waiter_ = handle;
 }
 
-Result<std::int32_t> Listener::Accept::await_resume() {
+Result<Listener::Accepted> Listener::Accept::await_resume() {
   if (listener.closing_ || listener.accepted_.empty()) return fail(Error::cancelled);
-  std::int32_t descriptor = listener.accepted_.front();
+  Accepted connection = listener.accepted_.front();
   listener.accepted_.pop_front();
-  return descriptor;
+  return connection;
 }
 
 Task<> Listener::close() {
@@ -88,9 +128,10 @@ Task<> Listener::close() {
     cancelling_ = true;
     reactor_.submit(cancel_);
   }
-  while (accepting_ || cancelling_) co_await progress_.wait();
-  for (std::int32_t descriptor : accepted_) reactor_.close_later(descriptor);
+  while (accepting_ || cancelling_ || taking_spare_) co_await progress_.wait();
+  for (const Accepted& connection : accepted_) reactor_.close_later(connection.descriptor);
   accepted_.clear();
+  if (spare_ >= 0) reactor_.close_later(std::exchange(spare_, -1));
   if (descriptor_ < 0) co_return Result<>{};
   Operation operation;
   operation.code = OperationCode::close;

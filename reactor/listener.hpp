@@ -1,5 +1,6 @@
 // Accepts connections on one address. When the process is out of descriptors it waits and tries again; connections wait
-// in the system's queue meanwhile.
+// in the system's queue meanwhile. With a spare descriptor to give up they need not wait: each is accepted in its place, and
+// marked as one that can only be refused.
 //
 // Thread: the reactor's. close() must have ended before a Listener is destroyed while its reactor goes on.
 #pragma once
@@ -28,16 +29,25 @@ class Listener {
 
   Reactor& reactor() { return reactor_; }
 
+  /// An open descriptor that serves nothing; the Listener's from now on. Before listen().
+  void keep_spare(std::int32_t descriptor) {
+    spare_ = descriptor;
+    spare_wanted_ = descriptor >= 0;
+  }
   /// Returns the port, chosen by the system when `address.port` is 0.
   Task<std::uint16_t> listen(Address address);
 
+  struct Accepted {
+    std::int32_t descriptor = -1;
+    bool last = false;  // the process has no other descriptor left: refuse this one, and close it
+  };
   struct [[nodiscard]] Accept {
     Listener& listener;
     bool await_ready() const { return !listener.accepted_.empty() || listener.closing_; }
     void await_suspend(std::coroutine_handle<> handle);
-    Result<std::int32_t> await_resume();
+    Result<Accepted> await_resume();
   };
-  /// The descriptor of the next connection; `cancelled` once close() was called. One waiter at a time.
+  /// The next connection; `cancelled` once close() was called. One waiter at a time.
   Accept accept() { return Accept{*this}; }
 
   Task<> close();
@@ -47,12 +57,19 @@ class Listener {
 
  private:
   void arm();
+  bool give_up_spare(std::int32_t result);
+  void take_spare();
+  void on_spare(const Completion& completion);
+  void add(Accepted connection);
   void on_accepted(const Completion& completion);
   void wake_waiter();
 
   Reactor& reactor_;
   std::int32_t descriptor_ = -1;
-  std::deque<std::int32_t> accepted_;  // oldest first
+  std::deque<Accepted> accepted_;       // oldest first
+  std::deque<std::int32_t> undecided_;  // accepted without a spare: waiting for what take_spare() finds
+  std::int32_t spare_ = -1;
+  bool spare_wanted_ = false;
   std::coroutine_handle<> waiter_{};
   Timer retry_;
   Signal progress_;
@@ -62,6 +79,8 @@ class Listener {
 
   Operation accept_;
   Operation cancel_;
+  Operation open_spare_;
+  bool taking_spare_ = false;
   bool accepting_ = false;
   bool cancelling_ = false;
 };

@@ -25,18 +25,33 @@ Nanos clock(clockid_t id) {
 }  // namespace
 
 PosixKernel::PosixKernel(const PosixOptions& options) : wake_descriptor_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-  MR_ASSERT(wake_descriptor_ >= 0 && options.threads > 0);
-  sockets_.watch_wake(wake_descriptor_);
-  auto wake = [](void* self) { static_cast<PosixKernel*>(self)->wake(); };
-  for (std::size_t i = 0; i < options.threads; ++i) files_.emplace_back(wake, this, run_file_operation);
+  MR_ASSERT(options.threads > 0);
   features_.name = "posix";
-  features_.used = {"epoll", "RWF_DSYNC", "file threads: " + std::to_string(options.threads)};
   if (!options.without_uring.empty()) features_.missing.push_back(options.without_uring);
+  if (wake_descriptor_ < 0 || !sockets_.watch_wake(wake_descriptor_))
+    refusal_ = "out of file descriptors, so epoll cannot be opened; raise the limit with `ulimit -n`";
+  else start_helpers(options.threads);
 }
 
 PosixKernel::~PosixKernel() {
   files_.clear();  // joins: no wake() comes after this
-  ::close(wake_descriptor_);
+  if (wake_descriptor_ >= 0) ::close(wake_descriptor_);
+}
+
+void PosixKernel::start_helpers(std::size_t wanted) {
+  auto wake = [](void* self) { static_cast<PosixKernel*>(self)->wake(); };
+  while (files_.size() < wanted) {
+    if (files_.emplace_back(wake, this, run_file_operation).start()) continue;
+    files_.pop_back();
+    break;
+  }
+  if (files_.empty()) refusal_ = thread_refused;
+  const std::string count = std::to_string(files_.size());
+  features_.used = {"epoll", "RWF_DSYNC", "file threads: " + count};
+  if (files_.size() < wanted)
+    features_.missing.push_back("file threads: " + count + " of " + std::to_string(wanted) +
+                                ", so disk operations wait for each other: raise the limit on processes (ulimit -u, "
+                                "TasksMax=, a container's pids limit)");
 }
 
 void PosixKernel::submit(Operation& operation) { submitted_.push(operation); }
@@ -61,7 +76,8 @@ void PosixKernel::cancel(Operation& operation) {
 
 void PosixKernel::start_submitted() {
   while (Operation* operation = submitted_.pop()) {
-    if (operation->code == OperationCode::nop) complete(*operation, 0);
+    if (!refusal_.empty()) complete(*operation, -ENOMEM);
+    else if (operation->code == OperationCode::nop) complete(*operation, 0);
     else if (operation->code == OperationCode::cancel) cancel(*operation);
     else if (is_file_operation(*operation)) waiting_.push(*operation);
     else sockets_.start(*operation);

@@ -4,6 +4,7 @@
 // bytes on disk; it costs two thread hand-overs a disk operation.
 //
 // - Operations complete in any order, as with io_uring; two writes in flight run on two threads.
+// - Where the system gives fewer threads, fewer serve; where it gives none, or no epoll, every operation fails with ENOMEM.
 // - The helpers' queue is bounded; what does not fit waits in a list through the callers' own Operations.
 //
 // Thread: one thread submits and polls; only wake() may be called from elsewhere.
@@ -29,6 +30,8 @@ struct PosixOptions {
 class PosixKernel final : public Kernel {
  public:
   explicit PosixKernel(const PosixOptions& options = {});
+  /// Cause and cure when the system gives what this cannot do without; empty = it works.
+  const std::string& refusal() const { return refusal_; }
   /// Waits for the file operations that run; nobody is told of what was still in flight.
   ~PosixKernel() override;
 
@@ -54,7 +57,10 @@ class PosixKernel final : public Kernel {
   bool hand_over(Operation& operation);
   bool has_finished() const;
 
+  void start_helpers(std::size_t wanted);
+
   KernelFeatures features_;
+  std::string refusal_;
   int wake_descriptor_ = -1;
 
   OperationList submitted_;           // since the last poll

@@ -22,16 +22,18 @@ void make_nonblocking(int descriptor) { ::fcntl(descriptor, F_SETFL, ::fcntl(des
 bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK; }
 }  // namespace
 
-PosixSockets::PosixSockets() : epoll_(::epoll_create1(EPOLL_CLOEXEC)) { MR_ASSERT(epoll_ >= 0); }
+PosixSockets::PosixSockets() : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {}
 
-PosixSockets::~PosixSockets() { ::close(epoll_); }
+PosixSockets::~PosixSockets() {
+  if (epoll_ >= 0) ::close(epoll_);
+}
 
-void PosixSockets::watch_wake(int descriptor) {
+bool PosixSockets::watch_wake(int descriptor) {
   wake_ = descriptor;
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.fd = descriptor;
-  MR_ASSERT(::epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event) == 0);
+  return ::epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event) == 0;
 }
 
 PosixSockets::Socket& PosixSockets::socket_of(int descriptor) {

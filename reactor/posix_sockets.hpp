@@ -25,8 +25,8 @@ class PosixSockets {
   PosixSockets(const PosixSockets&) = delete;
   PosixSockets& operator=(const PosixSockets&) = delete;
 
-  /// Also waits for this descriptor, level-triggered; wait() drains it (an eventfd).
-  void watch_wake(int descriptor);
+  /// Also waits for this descriptor, level-triggered; wait() drains it (an eventfd). False when the system gave no epoll.
+  bool watch_wake(int descriptor);
 
   /// Starts accept, connect, receive, send, shutdown or close; completions come out of reap().
   void start(Operation& operation);

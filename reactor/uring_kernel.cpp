@@ -53,9 +53,16 @@ Result<std::unique_ptr<UringKernel>> UringKernel::create(const UringOptions& opt
   unsigned workers[2] = {system_workers_max, system_workers_max};
   if (io_uring_register_iowq_max_workers(kernel->ring_->raw(), workers) != 0)
     features.missing.emplace_back("IOWQ_MAX_WORKERS: the system chooses how many threads serve punted work");
+  if (!kernel->helper_->start() || !try_worker(*kernel->ring_)) {
+    why = thread_refused;
+    return fail(Error::too_many_files);
+  }
   kernel->open_tables();
   kernel->choose_receive();
-  kernel->choose_wake();
+  if (!kernel->choose_wake()) {
+    why = why_refused(EMFILE, std::nullopt);
+    return fail(Error::too_many_files);
+  }
   return kernel;
 }
 
@@ -77,18 +84,19 @@ void UringKernel::choose_receive() {
   else features_.missing.emplace_back("ACCEPT_MULTISHOT RECV_MULTISHOT: each accept and receive is asked for anew");
 }
 
-void UringKernel::choose_wake() {
+bool UringKernel::choose_wake() {
   message_wake_ = options_.message_wake && send_ring_message(ring_->descriptor(), data_wake_message) == 0;
   if (message_wake_) {
     while (ring_->completions() == 0) ring_->enter(true, nanos_per_milli);  // the trial's own message
     ring_->consume(1);
     features_.used.emplace_back("SEND_MSG_RING");
-    return;
+    return true;
   }
   features_.missing.emplace_back("SEND_MSG_RING: a sleeping thread is woken through an eventfd");
   wake_descriptor_ = ::eventfd(0, EFD_CLOEXEC);
-  MR_ASSERT(wake_descriptor_ >= 0);
+  if (wake_descriptor_ < 0) return false;
   arm_wake_descriptor();
+  return true;
 }
 
 void UringKernel::arm_wake_descriptor() {

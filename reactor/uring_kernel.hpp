@@ -63,7 +63,7 @@ class UringKernel final : public Kernel {
  private:
   explicit UringKernel(const UringOptions& options);
   void choose_receive();
-  void choose_wake();
+  bool choose_wake();  // false = no descriptor to be woken with
   void open_tables();
 
   void start(Operation& operation);

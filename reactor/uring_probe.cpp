@@ -93,6 +93,15 @@ ReceiveSupport try_receive(UringRing& ring) {
   return support;
 }
 
+bool try_worker(UringRing& ring) {
+  io_uring_sqe* sqe = ring.next_sqe();
+  if (sqe == nullptr) return false;
+  io_uring_prep_nop(sqe);
+  sqe->flags |= IOSQE_ASYNC;
+  sqe->user_data = probe_user_data;
+  return next_completion(ring).result != -ECANCELED;
+}
+
 int send_ring_message(int target, std::uint64_t user_data) {
   constexpr unsigned register_send_msg_ring = 31;  // IORING_REGISTER_SEND_MSG_RING, newer than liburing 2.3
   io_uring_sqe sqe{};

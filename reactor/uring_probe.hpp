@@ -12,6 +12,9 @@ namespace millrace {
 /// Receives from a socket pair through a ring of provided buffers. Nothing else may be in flight on `ring`.
 enum class ReceiveSupport { plain, provided, provided_multishot };
 ReceiveSupport try_receive(UringRing& ring);
+/// False when the system starts no worker thread for what cannot be done at once (syncs, new names): such requests would be
+/// cancelled.
+bool try_worker(UringRing& ring);
 
 /// Posts a completion with `user_data` into the ring `target` from any thread, without a ring of one's own. 0 or -errno.
 int send_ring_message(int target, std::uint64_t user_data);

@@ -186,6 +186,8 @@ Expected<Client> Client::connect(const ClientOptions& options) {
   const auto address = SocketThread::resolve(options.server);
   if (!address) return Problem{code_of(address.error()), 0, "address " + options.server};
   auto impl = std::make_shared<ClientImpl>(options, *address);
+  if (!impl->thread().started())
+    return Problem{ErrorCode::too_many_files, 0, "no thread or no descriptors for the client (ulimit -u, ulimit -n)"};
   if (auto problem = impl->greet()) return *std::move(problem);
   return Client(std::move(impl));
 }

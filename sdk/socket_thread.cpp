@@ -15,6 +15,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <system_error>
 
 #include "base/assert.hpp"
 
@@ -85,7 +86,7 @@ Result<SocketThread::Address> SocketThread::resolve(const std::string& host_and_
 SocketThread::SocketThread(const Address& server) : server_(server) {
   epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
   wake_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  MR_ASSERT(epoll_ >= 0 && wake_ >= 0);
+  if (epoll_ < 0 || wake_ < 0) return;
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.ptr = nullptr;
@@ -93,16 +94,22 @@ SocketThread::SocketThread(const Address& server) : server_(server) {
   receive_memory_ = std::make_unique<std::byte[]>(receive_bytes + receive_align);
   receive_ =
       reinterpret_cast<std::byte*>(align_up(reinterpret_cast<std::uintptr_t>(receive_memory_.get()), receive_align));
-  thread_ = std::thread([this] { loop(); });
+  try {
+    thread_ = std::thread([this] { loop(); });
+  } catch (const std::system_error&) {
+    // A limit on processes: started() says so.
+  }
 }
 
 SocketThread::~SocketThread() {
-  stop_.store(true);
-  wake();
-  thread_.join();
+  if (started()) {
+    stop_.store(true);
+    wake();
+    thread_.join();
+  }
   for (const auto& connection : connections_) close_socket(*connection);
-  ::close(wake_);
-  ::close(epoll_);
+  if (wake_ >= 0) ::close(wake_);
+  if (epoll_ >= 0) ::close(epoll_);
 }
 
 void SocketThread::wake() {

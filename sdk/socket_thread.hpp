@@ -78,6 +78,8 @@ class SocketThread {
   static Result<Address> resolve(const std::string& host_and_port);
 
   explicit SocketThread(const Address& server);
+  /// False when the system gave no thread or no descriptors: nothing may be asked of it then.
+  bool started() const { return thread_.joinable(); }
   /// Stops and joins.
   ~SocketThread();
   SocketThread(const SocketThread&) = delete;

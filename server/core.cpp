@@ -120,6 +120,7 @@ Task<> Core::open_each_shard() {
 
 Task<> Core::run_listen() {
   Address address{server_.config().host, server_.config().port};
+  listener_.keep_spare(server_.environment().spare_descriptor);
   auto listening = listener_.listen(address);
   auto port = co_await listening;
   if (!port) {
@@ -137,9 +138,9 @@ Task<> Core::run_listen() {
 
 Task<> Core::run_accept() {
   while (!stopping_) {
-    auto descriptor = co_await listener_.accept();
-    if (!descriptor) break;
-    accepted(*descriptor);
+    auto connection = co_await listener_.accept();
+    if (!connection) break;
+    accepted(*connection);
   }
   accepting_ended_ = true;
   progress_.notify();
@@ -148,15 +149,18 @@ Task<> Core::run_accept() {
 
 // --- Connections.
 
-void Core::accepted(std::int32_t descriptor) {
+void Core::accepted(Listener::Accepted connection) {
   counters_.accepted++;
   std::uint64_t id = ++last_connection_;
-  auto connection = std::make_unique<Connection>(*this, id, descriptor);
-  Connection& added = *connection;
-  connections_.emplace(id, std::move(connection));
+  auto made = std::make_unique<Connection>(*this, id, connection.descriptor);
+  Connection& added = *made;
+  connections_.emplace(id, std::move(made));
   std::uint32_t open = server_.connections().fetch_add(1, std::memory_order_relaxed);
-  if (open >= server_.config().connections_max) {
-    added.refuse(Error::retry_later, 1000);
+  bool full = open >= server_.connections_max();
+  if (full || connection.last) {
+    counters_.crowded_out++;
+    bool of_files = connection.last || server_.connections_max() < server_.config().connections_max;
+    added.refuse(of_files ? Error::too_many_files : Error::retry_later, 1000);
     return;
   }
   ungreeted_.push_back(&added);
@@ -252,7 +256,24 @@ void Core::tick() {
   for (auto& shard : shards_) shard->tick();
   end_late_connections();
   if (!waiting_for_memory_.empty()) reactor_.request(*this);
+  say_crowded();
   if (server_.phase() == ServerPhase::opening) say_progress();
+}
+
+/// Whoever is not let in should be found in the log, not only at the client.
+void Core::say_crowded() {
+  std::uint64_t refused = counters_.crowded_out - crowded_out_said_,
+                failed = listener_.failed() - accept_failures_said_;
+  if ((refused == 0 && failed == 0) || reactor_.now() < quiet_until_) return;
+  quiet_until_ = reactor_.now() + say_again_after;
+  crowded_out_said_ = counters_.crowded_out;
+  accept_failures_said_ = listener_.failed();
+  bool of_files = failed > 0 || server_.connections_max() < server_.config().connections_max;
+  server_.say(Severity::warning,
+              fmt::format("{} connections were refused: {} are open, {}", refused, server_.connections().load(),
+                          of_files ? "and the limit on open files leaves room for no more; raise it (ulimit -n, "
+                                     "LimitNOFILE= in a systemd unit)"
+                                   : "as many as --connections-max allows"));
 }
 
 void Core::end_late_connections() {

@@ -32,12 +32,15 @@ inline constexpr Nanos frame_stall_max = 10'000'000'000;
 inline constexpr Nanos read_stall_max = 5'000'000'000;
 /// How long the last answers may take to leave when the server stops.
 inline constexpr Nanos drain_wait_max = 2'000'000'000;
+/// How often the same trouble is said again.
+inline constexpr Nanos say_again_after = 10'000'000'000;
 /// How often a core looks at what takes long.
 inline constexpr Nanos tick_interval = 1'000'000'000;
 
 struct CoreCounters {
   std::uint64_t accepted = 0;
   std::uint64_t refused_connections = 0;
+  std::uint64_t crowded_out = 0;  // of these: for want of a place or a descriptor
   std::uint64_t frames = 0;
   std::uint64_t bytes_in = 0;
   std::uint64_t bytes_out = 0;
@@ -107,7 +110,8 @@ class Core final : private TurnHook {
   Task<> run_stop();
   Task<> run_stop_shard(Shard& shard);
   void turn_ended() override;
-  void accepted(std::int32_t descriptor);
+  void accepted(Listener::Accepted connection);
+  void say_crowded();
   void tick();
   void end_late_connections();
   void say_progress();
@@ -139,6 +143,9 @@ class Core final : private TurnHook {
   bool accepting_ended_ = true;
   bool stopping_ = false;
   bool ended_ = false;
+  std::uint64_t crowded_out_said_ = 0;
+  std::uint64_t accept_failures_said_ = 0;
+  Nanos quiet_until_ = 0;
   Timer tick_;
 };
 

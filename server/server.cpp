@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/time.hpp"
+#include "server/file_plan.hpp"
 
 namespace millrace {
 
@@ -71,7 +72,9 @@ void Server::stop() {
 
 void Server::directory_opened(Core& core0, const DataDirectory& directory) {
   directory_ = directory;
-  (void)core0;
+  connections_max_ = connections_allowed(config_, environment_.files_max, core_count(), directory.shard_count);
+  std::string complaint = files_complaint(environment_.files_max, core_count(), directory.shard_count);
+  if (!complaint.empty()) return give_up(core0, complaint);
   if (directory_.lock_wait > 100 * nanos_per_milli)
     say(Severity::note, fmt::format("waited {:.1f} s for the process before to let go of {}",
                                     static_cast<double>(directory_.lock_wait) / 1e9, directory_.path));

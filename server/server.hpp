@@ -30,6 +30,8 @@ inline constexpr std::string_view server_version = "0.1.0";
 struct ServerEnvironment {
   Diagnostics* diagnostics = nullptr;
   std::uint64_t (*allocations)() = nullptr;  // heap allocations of the process so far; nullptr = not counted
+  std::uint64_t files_max = 0;               // descriptors this process may have; 0 = not known
+  std::int32_t spare_descriptor = -1;  // an open one that serves nothing (Listener::keep_spare); the server's then
 };
 
 enum class ServerPhase : std::uint8_t { opening, serving, stopping, ended };
@@ -65,6 +67,8 @@ class Server {
   /// Set by core 0 before any shard is opened.
   const DataDirectory& directory() const { return directory_; }
   std::atomic<std::uint32_t>& connections() { return connections_; }
+  /// How many may be open: what was asked for, or what the limit on files leaves. Set with directory().
+  std::uint32_t connections_max() const { return connections_max_; }
 
   /// From any core, about itself.
   void core_opened();
@@ -92,6 +96,7 @@ class Server {
 
   // Core 0's.
   DataDirectory directory_;
+  std::uint32_t connections_max_ = 0;
   std::uint32_t cores_opened_ = 0;
   std::uint32_t cores_stopped_ = 0;
   bool stopping_ = false;

@@ -150,6 +150,18 @@ void Shard::tick() {
   resume_all();
   watch_commits();
   say_derivation();
+  say_supply();
+}
+
+/// Without a file for the next segment appends are refused: clients are told, and whoever runs the server is as well.
+void Shard::say_supply() {
+  LogStats stats = log_->stats();
+  if (!stats.supply_failure || reactor().now() < quiet_supply_until_) return;
+  quiet_supply_until_ = reactor().now() + say_again_after;
+  core_.server().say(
+      Severity::warning,
+      fmt::format("shard {}: no segment can be opened, tried every second: {} ({:.1f} GiB free)", index_.value,
+                  error_text(*stats.supply_failure), static_cast<double>(stats.free_bytes) / static_cast<double>(GiB)));
 }
 
 /// An index that is made anew takes long and is nobody's fault: whoever waits for a read sees why.

@@ -63,6 +63,7 @@ class Shard final : public LogListener, private TurnHook {
   void resume_all();
   void watch_commits();
   void say_derivation();
+  void say_supply();
 
   Core& core_;
   const ShardIndex index_;
@@ -78,6 +79,7 @@ class Shard final : public LogListener, private TurnHook {
   std::uint64_t commits_seen_ = 0;
   Nanos commit_total_seen_ = 0;
   Nanos quiet_until_ = 0;
+  Nanos quiet_supply_until_ = 0;
   Nanos quiet_derivation_until_ = 0;
 };
 

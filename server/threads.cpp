@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <latch>
+#include <memory>
 #include <optional>
-#include <thread>
 #include <vector>
 
 #include "reactor/kernel_choice.hpp"
 #include "reactor/placement.hpp"
+#include "reactor/thread.hpp"
+#include "server/file_plan.hpp"
 
 namespace millrace {
 
@@ -23,6 +25,11 @@ class ServerThreads::Rendezvous {
     complaints_[number] = std::move(complaint);
     ready_.arrive_and_wait();
     return first_complaint().empty();
+  }
+  /// For a thread that could not be started.
+  void arrive_for(std::uint32_t number, std::string complaint) {
+    complaints_[number] = std::move(complaint);
+    ready_.count_down();
   }
   std::string first_complaint() const {
     for (const std::string& complaint : complaints_)
@@ -81,8 +88,9 @@ void ServerThreads::run_core(std::uint32_t number, Rendezvous& rendezvous) {
     std::string why;
     auto made = make_kernel(config_.kernel, why);
     if (made) kernel = std::move(*made);
-    else
+    else if (config_.kernel == KernelChoice::uring)
       complaint = fmt::format("--kernel uring: {}; or use --kernel auto", why.empty() ? error_text(made.error()) : why);
+    else complaint = fmt::format("cannot start: {}", why);
   }
   if (!rendezvous.arrive(number, complaint)) return;
   auto core = server_.start_core(number, *kernel);
@@ -90,11 +98,20 @@ void ServerThreads::run_core(std::uint32_t number, Rendezvous& rendezvous) {
 }
 
 std::string ServerThreads::run() {
+  std::string refused =
+      files_complaint(server_.environment().files_max, server_.core_count(), std::max(config_.shards, 1U));
+  if (!refused.empty()) {
+    server_.say(Severity::error, "cannot start: " + refused);
+    return refused;
+  }
   Rendezvous rendezvous(server_.core_count());
-  std::vector<std::thread> threads;
-  for (std::uint32_t number = 0; number < server_.core_count(); number++)
-    threads.emplace_back([this, number, &rendezvous] { run_core(number, rendezvous); });
-  for (std::thread& thread : threads) thread.join();
+  std::vector<std::unique_ptr<Thread>> threads;
+  for (std::uint32_t number = 0; number < server_.core_count(); number++) {
+    threads.push_back(std::make_unique<Thread>());
+    if (threads.back()->start([this, number, &rendezvous] { run_core(number, rendezvous); }) != 0)
+      rendezvous.arrive_for(number, fmt::format("cannot start: {}", thread_refused));
+  }
+  for (std::unique_ptr<Thread>& thread : threads) thread->join();
   std::string complaint = rendezvous.first_complaint();
   if (complaint.empty()) return server_.complaint();
   server_.say(Severity::error, complaint);

@@ -14,6 +14,7 @@
 #include <expected>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -138,7 +139,8 @@ struct LogStats {
   std::uint32_t segment_number = 0;  // the open one's, in its day
   std::uint64_t segment_used = 0;
   std::uint64_t pool_ready = 0;
-  std::uint64_t free_bytes = 0;  // as of the last look
+  std::uint64_t free_bytes = 0;         // as of the last look
+  std::optional<Error> supply_failure;  // why the last try to open a segment failed; tried again every second
   std::uint64_t streams = 0;
   std::uint64_t producers = 0;
   std::uint64_t appended_batches = 0;  // since the opening, as all below

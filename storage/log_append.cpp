@@ -83,6 +83,11 @@ LogCore::Placed LogCore::place(std::uint64_t span, Day day, bool reserve) {
       no_space_ = true;
       return std::unexpected(no_space());
     }
+    // Nothing of it can become durable before a file is there: what comes now is told so.
+    if (!segment.attached && supply_failure_ && !reserve) {
+      no_space_ = *supply_failure_ == Error::no_space;
+      return std::unexpected(no_space_ ? no_space() : refusal(*supply_failure_));
+    }
     switch (writer_->make_room(span, reserve)) {
       case LogWriter::Room::ready: return {};
       case LogWriter::Room::no_memory: return std::unexpected(refusal(Error::retry_later, retry_after_ms));

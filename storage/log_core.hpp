@@ -175,6 +175,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   bool no_space_ = false;  // the last refusal was for space
   bool supplying_ = false;
   bool supply_again_ = false;
+  std::optional<Error> supply_failure_;  // of the last try
   bool finishing_running_ = false;
   bool state_running_ = false;
   Lsn state_series_first_{};  // where the newest complete series of state batches begins; 0 = unknown

@@ -383,6 +383,7 @@ LogStats LogCore::stats() const {
   }
   stats.pool_ready = pool_.ready();
   stats.free_bytes = pool_.free_bytes();
+  stats.supply_failure = supply_failure_;
   stats.streams = tables_->streams().created();
   stats.producers = tables_->producers().producer_count();
   stats.appended_batches = appended_batches_;

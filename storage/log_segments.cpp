@@ -91,6 +91,7 @@ Task<> LogCore::run_supply() {
       auto spare = supply_spare();
       done = co_await spare;
     }
+    supply_failure_ = done || !working() ? std::nullopt : std::optional(done.error());
     if (!done && working()) {
       supply_again_ = true;
       const Nanos again = reactor_.now() + SegmentPool::look_again_after;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs a command as a stricter place would let it: without io_uring, with little locked memory, as nobody.
 
-    confine.py [--refuse all|enter|register] [--errno NAME] [--memlock BYTES] [--user UID] -- COMMAND…
+    confine.py [--refuse all|enter|register] [--errno NAME] [--memlock BYTES] [--processes N] [--user UID] -- COMMAND…
 
 --refuse denies io_uring's system calls by seccomp, as container runtimes do (EPERM) or as old kernels look (ENOSYS).
 """
@@ -46,6 +46,7 @@ def main():
     parser.add_argument("--refuse", choices=["all", *CALLS])
     parser.add_argument("--errno", choices=["EPERM", "ENOSYS"], default="EPERM")
     parser.add_argument("--memlock", type=int)
+    parser.add_argument("--processes", type=int)
     parser.add_argument("--user", type=int)
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
@@ -54,6 +55,8 @@ def main():
         parser.error("no command")
     if options.memlock is not None:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (options.memlock, options.memlock))
+    if options.processes is not None:
+        resource.setrlimit(resource.RLIMIT_NPROC, (options.processes, options.processes))
     if options.user is not None:
         os.setgroups([])
         os.setgid(options.user)

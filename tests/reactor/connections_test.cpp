@@ -40,9 +40,9 @@ std::size_t resident_bytes() {
 
 Task<> accept_all(Listener& listener, Reactor& reactor, std::vector<std::unique_ptr<Socket>>& sockets) {
   while (sockets.size() < connections) {
-    auto descriptor = co_await listener.accept();
-    if (!descriptor) co_return fail(descriptor.error());
-    sockets.push_back(std::make_unique<Socket>(reactor, *descriptor));
+    auto accepted = co_await listener.accept();
+    if (!accepted) co_return fail(accepted.error());
+    sockets.push_back(std::make_unique<Socket>(reactor, accepted->descriptor));
   }
   co_return Result<>{};
 }

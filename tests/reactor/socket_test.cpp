@@ -43,7 +43,8 @@ class SocketTest : public UringTest {
 
   static Task<std::int32_t> accept_one(Listener& listener) {
     auto accepted = co_await listener.accept();
-    co_return accepted;
+    if (!accepted) co_return fail(accepted.error());
+    co_return accepted->descriptor;
   }
   static Task<ProvidedBuffer> receive_one(Socket& socket) {
     auto buffer = co_await socket.receive();

@@ -94,10 +94,10 @@ Task<> ToyServer::run() {
   }
   serving_ = true;
   for (;;) {
-    auto descriptor = co_await listener_->accept();
-    if (!descriptor) co_return Result<>{};
+    auto accepted = co_await listener_->accept();
+    if (!accepted) co_return Result<>{};
     std::uint64_t number = ++last_connection_;
-    connections_[number] = std::make_unique<Connection>(*reactor_, *descriptor);
+    connections_[number] = std::make_unique<Connection>(*reactor_, accepted->descriptor);
     connections_[number]->number = number;
     reactor_->spawn(serve(number));
   }
