@@ -10,9 +10,10 @@
 #include <atomic>
 #include <fstream>
 #include <sstream>
+#include <system_error>
+#include <thread>
 
 #include "cli/allocations.hpp"
-#include "reactor/thread.hpp"
 #include "server/threads.hpp"
 
 namespace millrace::cli {
@@ -153,13 +154,16 @@ int ServeVerb::serve(const ServerConfig& config) {
                                                   .files_max = files_max,
                                                   .spare_descriptor = ::open("/dev/null", O_RDONLY | O_CLOEXEC)});
   std::string complaint;
-  Thread server;
-  int refused = server.start([&] {
-    complaint = threads.run();
-    kill(getpid(), SIGUSR2);
-  });
-  if (refused != 0) {
-    diagnostics.say(Severity::error, std::string("cannot start: ") + thread_refused);
+  std::thread server;
+  try {
+    server = std::thread([&] {
+      complaint = threads.run();
+      kill(getpid(), SIGUSR2);
+    });
+  } catch (const std::system_error&) {
+    diagnostics.say(Severity::error,
+                    "cannot start: no thread can be started: the limit on processes and threads is "
+                    "reached; raise it (ulimit -u, TasksMax= in a systemd unit, a container's pids limit)");
     return exit_failed;
   }
   int signal_number = 0;
