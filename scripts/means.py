@@ -54,6 +54,14 @@ def mkfs_btrfs():
     return bool(shutil.which("mkfs.btrfs"))
 
 
+def fish():
+    return bool(shutil.which("fish"))
+
+
+def zsh():
+    return bool(shutil.which("zsh"))
+
+
 def fresh_root():
     """Root, and debootstrap to make a Debian of its own."""
     return root() and bool(shutil.which("debootstrap"))
@@ -93,7 +101,7 @@ def pressure():
 
 
 PROBES = {probe.__name__: probe for probe in (root, io_uring, loop_mount, mkfs_xfs, mkfs_btrfs, fresh_root, direct_io, disk_30_gb, cores_2, tracefs,
-                                              files_24000, pressure)}
+                                              files_24000, pressure, fish, zsh)}
 _seen = {}
 
 

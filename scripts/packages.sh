@@ -4,7 +4,7 @@
 packages_to_build="g++-12 meson ninja-build pkg-config liburing-dev libxxhash-dev libflatbuffers-dev
   flatbuffers-compiler libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev"
 packages_to_check="$packages_to_build clang-19 libclang-rt-19-dev llvm-19 clang-format-19 libgtest-dev libbenchmark-dev
-  python3 e2fsprogs xfsprogs btrfs-progs mount util-linux binutils debootstrap"
+  python3 e2fsprogs xfsprogs btrfs-progs mount util-linux binutils debootstrap fish zsh"
 
 missing_packages() {
   local name
