@@ -96,12 +96,25 @@ def files_24000():
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 24000
 
 
+def io_uring_sysctl():
+    """kernel.io_uring_disabled may be set; tried with the value it has."""
+    path = "/proc/sys/kernel/io_uring_disabled"
+    try:
+        with open(path) as file:
+            value = file.read()
+        with open(path, "w") as file:
+            file.write(value)
+        return True
+    except OSError:
+        return False
+
+
 def pressure():
     return os.access("/proc/pressure/io", os.R_OK)
 
 
 PROBES = {probe.__name__: probe for probe in (root, io_uring, loop_mount, mkfs_xfs, mkfs_btrfs, fresh_root, direct_io, disk_30_gb, cores_2, tracefs,
-                                              files_24000, pressure, fish, zsh)}
+                                              files_24000, pressure, fish, zsh, io_uring_sysctl)}
 _seen = {}
 
 

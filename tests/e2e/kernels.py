@@ -83,6 +83,43 @@ def seccomp_register(case):
                    words=["io_uring uses", "BUFFERS_SPARSE: ", "FILES_SPARSE: ", "PBUF_RING: ", "SEND_MSG_RING: "])
 
 
+def with_sysctl(case, value, *under, words):
+    """The whole machine refuses for the moment a server takes to start."""
+    path = "/proc/sys/kernel/io_uring_disabled"
+    try:
+        with open(path, "r+") as file:
+            before = file.read().strip()
+            file.write(before)
+    except OSError as error:
+        raise Skip("io_uring_sysctl", f"{error}") from None
+
+    def set_to(number):
+        with open(path, "w") as file:
+            file.write(str(number))
+
+    case.undo.append(lambda: set_to(before))
+    set_to(value)
+    try:
+        server = confined(case, under=under) if under else case.server()
+    finally:
+        set_to(before)
+    line = expect_line(server, "posix uses epoll", *words)
+    expect_identity(server, "refused")
+    server.stop()
+    return line
+
+
+def sysctl_off(case):
+    return with_sysctl(case, 2, words=["kernel.io_uring_disabled is 2", "sysctl -w kernel.io_uring_disabled=0"])
+
+
+def sysctl_for_administrators(case):
+    if os.geteuid() != 0:
+        raise Skip("root", "becomes another user")
+    os.chmod(case.folder, 0o777)
+    return with_sysctl(case, 1, "--user", str(NOBODY), words=["kernel.io_uring_disabled is 1", "kernel.io_uring_group"])
+
+
 def uring_or_nothing(case):
     server = confined(case, "--kernel", "uring", under=["--refuse", "all"], wait=False)
     expect(server.wait_for_end() == 1, "it did not end with status 1")
@@ -262,7 +299,7 @@ def quickstart_without_direct_io(case):
 
 
 CASES = [(function.__name__, function) for function in (
-    seccomp_eperm, seccomp_enosys, seccomp_enter, seccomp_register, uring_or_nothing, memlock_64_kib, unprivileged_user,
+    seccomp_eperm, seccomp_enosys, seccomp_enter, seccomp_register, sysctl_off, sysctl_for_administrators, uring_or_nothing, memlock_64_kib, unprivileged_user,
     one_directory_two_kernels,
     quickstart_without_io_uring, quickstart_without_direct_io, idle_sees_threads_that_end, idle)]
 
