@@ -7,6 +7,7 @@ uring against uring of the pair before (A/A). Every line that was ever measured 
 
     bench/kernels.py --build build-release                 all scenarios, 9 pairs
     bench/kernels.py --build build-release one-record --pairs 3 --seconds 1
+    bench/kernels.py --report --seconds 1                  over all pairs of this commit, made in several calls
 """
 
 import argparse
@@ -102,7 +103,7 @@ def main():
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--warmup", type=float, default=0.5)
-    parser.add_argument("--commit", help="what the build was made of (the working tree's)")
+    parser.add_argument("--report", action="store_true", help="measure nothing: judge all pairs kept of the commit, however many calls made them")
     rig.add_common_options(parser, "kernels.jsonl")
     options = parser.parse_args()
     for name in options.scenarios:
@@ -112,6 +113,12 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     results = rig.Results(options.results)
     results.commit = options.commit or results.commit
+    if options.report:
+        for name in options.scenarios or SCENARIOS:
+            kept = [row for row in results.rows(commit=results.commit, scenario=name, seconds=options.seconds) if "pair" in row]
+            if kept:
+                summarize(name, kept, results)
+        return 0
     with tempfile.TemporaryDirectory(prefix="kernels-", dir=options.scratch) as scratch:
         folder = pathlib.Path(scratch)
         for name in options.scenarios or SCENARIOS:
