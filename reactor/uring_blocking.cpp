@@ -13,7 +13,6 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <new>
 
 #include "base/assert.hpp"
 #include "reactor/helper_thread.hpp"
@@ -70,7 +69,7 @@ std::int32_t map_file(Operation& operation) {
   const std::uint64_t end = operation.offset + operation.extent;
   for (std::uint64_t at = operation.offset; at < end;) {
     memory.fill(std::byte{});
-    auto* map = new (memory.data()) fiemap{};
+    auto* map = reinterpret_cast<fiemap*>(memory.data());
     map->fm_start = at;
     map->fm_length = end - at;
     map->fm_extent_count = extents_each;
