@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 
 namespace millrace::cli {
@@ -32,7 +33,8 @@ CLI::App* DoctorVerb::declare(CLI::App& app) {
 }
 
 int DoctorVerb::run() {
-  if (::access(directory_.c_str(), W_OK | X_OK) != 0) {
+  // What is mounted read-only has a row of its own.
+  if (::access(directory_.c_str(), W_OK | X_OK) != 0 && errno != EROFS) {
     std::fprintf(stderr, "millrace doctor: %s is not a directory this user can write to; name another with --data\n",
                  directory_.c_str());
     return exit_usage;

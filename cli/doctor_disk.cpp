@@ -17,6 +17,7 @@
 
 #include "base/units.hpp"
 #include "cli/doctor_measured.hpp"
+#include "reactor/placement.hpp"
 
 namespace millrace {
 
@@ -26,6 +27,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t trial_bytes_max = 64 * MiB;
 constexpr auto time_per_measure = std::chrono::milliseconds(1200);
+constexpr auto fill_time_max = std::chrono::seconds(3);
 
 struct Mount {
   std::string point, type, options, device;
@@ -134,15 +136,18 @@ class TrialFile {
     bool done = ::ftruncate(descriptor_, 0) == 0 && ::fallocate(descriptor_, 0, 0, static_cast<off_t>(bytes_)) == 0;
     return done ? 0 : errno;
   }
-  /// MB/s of writing it full with 1 MiB writes and a sync at the end; `refusal` is the errno of what failed, and 0 when
-  /// nothing did.
+  /// MB/s of writing it full with 1 MiB writes and a sync at the end, or as far as fill_time_max gets; `refusal` is the errno
+  /// of what failed, and 0 when nothing did.
   double fill(int& refusal) {
     refusal = bytes_ == 0 ? ENOSPC : 0;
-    auto begin = Clock::now();
-    for (std::size_t at = 0; at < bytes_ && refusal == 0; at += 1 * MiB) refusal = write(at, 1 * MiB, 0);
+    const auto begin = Clock::now();
+    std::size_t filled = 0;
+    for (; filled < bytes_ && refusal == 0 && Clock::now() < begin + fill_time_max; filled += 1 * MiB)
+      refusal = write(filled, 1 * MiB, 0);
     if (refusal == 0 && ::fsync(descriptor_) != 0) refusal = errno;
     if (refusal != 0) return 0;
-    return static_cast<double>(bytes_) / 1e6 / std::chrono::duration<double>(Clock::now() - begin).count();
+    bytes_ = filled;  // what is measured behind this stays in the part that was written
+    return static_cast<double>(filled) / 1e6 / std::chrono::duration<double>(Clock::now() - begin).count();
   }
   /// One 4 KiB write after the other, each to the next block, for about a second.
   WriteSpeed writes(bool durable) {
@@ -170,7 +175,7 @@ class TrialFile {
     return count == static_cast<ssize_t>(length) ? 0 : ENOSPC;
   }
 
-  const std::size_t bytes_;
+  std::size_t bytes_;
   int descriptor_ = -1;
   int refusal_ = 0;
   std::unique_ptr<char, Free> buffer_;
@@ -194,25 +199,6 @@ void measure_writes(TrialFile& file, DiskMeasured& disk, const DoctorProgress& p
   disk.plain = file.writes(false);
   progress("durable writes");
   disk.durable = file.writes(true);
-}
-
-/// The core that most interrupts of a block device go to, from /proc/interrupts; empty when none is named there.
-std::string interrupt_core() {
-  std::ifstream file("/proc/interrupts");
-  std::string line;
-  std::getline(file, line);
-  std::uint64_t most = 0;
-  std::string answer;
-  while (std::getline(file, line)) {
-    bool block = line.find("virtio") != std::string::npos || line.find("nvme") != std::string::npos ||
-                 line.find("ahci") != std::string::npos;
-    if (!block || line.find("config") != std::string::npos || line.find("input") != std::string::npos) continue;
-    std::istringstream words(line.substr(line.find(':') + 1));
-    std::uint64_t count = 0;
-    for (int core = 0; words >> count; ++core)
-      if (count > most) most = count, answer = std::to_string(core);
-  }
-  return answer;
 }
 
 }  // namespace
@@ -239,7 +225,7 @@ DiskMeasured measure_disk(const std::string& directory, const DoctorProgress& pr
   disk.direct = file.direct();
   if (disk.direct) disk.direct_alignment = file.direct_alignment();
   measure_writes(file, disk, progress);
-  disk.interrupt_core = interrupt_core();
+  if (const auto core = disk_interrupt_core(directory)) disk.interrupt_core = std::to_string(*core);
   return disk;
 }
 

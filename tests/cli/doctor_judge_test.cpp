@@ -115,6 +115,14 @@ TEST(Doctor, filesystems) {
   EXPECT_EQ(of("fuse.sshfs", "rw"), Finding::costs);
 }
 
+TEST(Doctor, zeroed_space_that_is_slower_than_allocated_was_disturbed) {
+  DiskMeasured disk = good_disk();
+  disk.durable = {125, 8000, 9000};
+  disk.allocated = {2500, 400, 900};
+  EXPECT_EQ(disk_row(disk, "prepared segments").finding, Finding::costs);
+  EXPECT_TRUE(says(disk_row(disk, "prepared segments"), "measure again"));
+}
+
 TEST(Doctor, caches_that_lie_are_called_out) {
   DiskMeasured disk = good_disk();
   disk.durable = {20'000, 47, 90};
@@ -129,6 +137,8 @@ TEST(Doctor, caches_that_lie_are_called_out) {
   EXPECT_TRUE(says(disk_row(disk, "flushes"), "hdparm"));
   disk.durable = {110, 9000, 20'000};
   EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::ok) << "what a spinning disk takes";
+  disk.vendor = "0x1af4";
+  EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::costs) << "no flash takes 9 ms, unless its core is kept busy";
   disk.durable = {250, 4000, 4100};
   EXPECT_TRUE(says(disk_row(disk, "flushes"), "taskset"));
   disk.durable = {40, 25'000, 60'000};
