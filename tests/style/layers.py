@@ -16,7 +16,7 @@ MAY_INCLUDE = {
     "sdk/include": ("millrace/",),
     "embed": ("base/", "reactor/", "protocol/", "storage/", "sdk/", "millrace/"),
     "server": CORE + ("replica/", "sdk/", "embed/", "millrace/"),
-    "cli": ("base/", "reactor/kernel_choice.hpp", "server/", "sdk/", "embed/", "millrace/"),
+    "cli": ("base/", "reactor/kernel_choice.hpp", "reactor/placement.hpp", "server/", "sdk/", "embed/", "millrace/"),
     "bench": ("base/", "sdk/", "embed/", "millrace/"),
     "bench/micro": CORE + ("bench/", "sdk/", "embed/", "millrace/"),
     "examples": ("millrace/", "embed/"),
