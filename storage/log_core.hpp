@@ -120,6 +120,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   void write_state_rows(std::vector<std::byte>& body, std::uint32_t piece, const StateExtent& extent);
 
   // Life: log_life.cpp.
+  Task<> try_open(OpeningReport& report);
   Task<> open_files(OpeningReport& report);
   void take_over(OpenedLog opened);
   void begin_work();

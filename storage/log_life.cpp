@@ -42,6 +42,17 @@ LogCore::LogCore(Reactor& reactor, LogOptions options)
 LogCore::~LogCore() { reactor_.disarm(day_timer_); }
 
 Task<> LogCore::open(OpeningReport& report) {
+  auto trying = try_open(report);
+  auto opened = co_await trying;
+  if (opened || !view_) co_return std::move(opened);
+  // Runs derived on the way may still be on their way to the index: they work in this log's memory.
+  auto stopping = view_->stop();
+  auto stopped = co_await stopping;
+  static_cast<void>(stopped);
+  co_return std::move(opened);
+}
+
+Task<> LogCore::try_open(OpeningReport& report) {
   // Recovery takes a header that states another size for a damaged one.
   if (options_.segment_bytes < segment_bytes_min || options_.segment_bytes > segment_bytes_max ||
       !is_aligned(options_.segment_bytes, block_bytes)) {
