@@ -49,14 +49,19 @@ void expect_whole(ScriptWorld& machine, ScriptBook& book, const std::string& aft
   ASSERT_EQ(machine.world.livelock(), "") << after;
 }
 
+/// Lives without misfortune.
+void live(ScriptWorld& machine, ScriptBook& book, int lives) {
+  for (int i = 0; i < lives; ++i) {
+    ScriptLife life = life_of(book, script_batches, false);
+    ASSERT_TRUE(machine.run(life));
+  }
+}
+
 /// How many file operations the script has without misfortune, after `before` lives.
 std::uint64_t count_operations(int lives_before) {
   ScriptWorld machine(1);
   ScriptBook book;
-  for (int i = 0; i < lives_before; ++i) {
-    ScriptLife life = life_of(book, script_batches, false);
-    EXPECT_TRUE(machine.run(life));
-  }
+  live(machine, book, lives_before);
   std::uint64_t operations = 0;
   machine.world.before_file_operation = [&](SimNode&, const Operation&) { return ++operations, 0; };
   ScriptLife life = life_of(book, script_batches, false);
@@ -78,10 +83,7 @@ enum class Persistence { once, from_then_on };
 void fail_at(std::uint64_t n, int error, Persistence persistence, int lives_before) {
   ScriptWorld machine(1);
   ScriptBook book;
-  for (int i = 0; i < lives_before; ++i) {
-    ScriptLife life = life_of(book, script_batches, false);
-    ASSERT_TRUE(machine.run(life));
-  }
+  live(machine, book, lives_before);
   std::uint64_t count = 0;
   std::string what;
   machine.world.before_file_operation = [&](SimNode&, const Operation& operation) {
@@ -144,10 +146,7 @@ void end_each(int lives_before) {
       if (!long_run() && (n % 4 != 0 || static_cast<std::uint64_t>(way) != n / 4 % ways_to_end)) continue;
       ScriptWorld machine(1);
       ScriptBook book;
-      for (int i = 0; i < lives_before; ++i) {
-        ScriptLife life = life_of(book, script_batches, false);
-        ASSERT_TRUE(machine.run(life));
-      }
+      live(machine, book, lives_before);
       ScriptLife life = life_of(book, script_batches, false);
       end_at(machine, life, n, way);
       expect_whole(machine, book, "ended at operation " + std::to_string(n) + " in way " + std::to_string(way));
