@@ -254,7 +254,6 @@ void LogWriter::write_group(const CommitAction& action) {
   write.operation.length = static_cast<std::uint32_t>(align_up(closing.bytes, block_bytes) + header_block);
   ++stats_.group_writes;
   cut_at_border(write);
-  stats_.split_writes += write.rest > 0;
   submit(write);
 }
 

@@ -54,7 +54,6 @@ struct WriterStats {
   std::uint64_t end_writes = 0;
   std::uint64_t write_bytes = 0;
   std::uint64_t short_writes = 0;
-  std::uint64_t split_writes = 0;  // in pieces, for a border of the file's extents
   Nanos commit_max = 0;
   Nanos commit_total = 0;
 };
