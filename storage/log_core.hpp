@@ -102,6 +102,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   Task<> run_supply();
   Task<> supply_current();
   Task<> supply_spare();
+  Task<> give_back(SegmentKey key);
   Task<> find_borders(NamedSegment& segment);
   Task<> make_day_directory(Day day);
 

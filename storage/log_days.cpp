@@ -93,12 +93,9 @@ Task<> LogCore::finish_day(FinishJob job) {
     // Named for a successor that this day will not have.
     NamedSegment spare = std::move(*spare_);
     spare_.reset();
-    auto giving = pool_.give_back(segment_path(options_.directory, spare.key));
+    auto giving = give_back(spare.key);
     auto given = co_await giving;
     if (!given) co_return fail(given.error());
-    auto naming = make_name_durable(reactor_, day_path(options_.directory, spare.key.day));
-    auto named = co_await naming;
-    if (!named) co_return fail(named.error());
   }
   auto cutting = cut_last_segment(job);
   auto cut = co_await cutting;

@@ -5,7 +5,6 @@
 #include "base/assert.hpp"
 #include "base/mutant.hpp"
 #include "storage/log_core.hpp"
-#include "storage/names.hpp"
 
 namespace millrace {
 
@@ -209,12 +208,9 @@ Task<> LogCore::give_back_surplus() {
   while (!surplus_.empty()) {
     const SegmentKey key = surplus_.back().key;
     surplus_.pop_back();
-    auto giving = pool_.give_back(segment_path(options_.directory, key));
+    auto giving = give_back(key);
     auto given = co_await giving;
     if (!given) co_return fail(given.error());
-    auto naming = make_name_durable(reactor_, day_path(options_.directory, key.day));
-    auto named = co_await naming;
-    if (!named) co_return fail(named.error());
   }
   co_return Result<>{};
 }

@@ -153,6 +153,16 @@ Task<> LogCore::supply_current() {
   co_return Result<>{};
 }
 
+// A segment that was named ahead and never begun: into the pool, and out of its day, durably.
+Task<> LogCore::give_back(SegmentKey key) {
+  auto giving = pool_.give_back(segment_path(options_.directory, key));
+  auto given = co_await giving;
+  if (!given) co_return fail(given.error());
+  auto naming = make_name_durable(reactor_, day_path(options_.directory, key.day));
+  auto named = co_await naming;
+  co_return std::move(named);
+}
+
 // A filesystem that does not say where its extents end, or scattered the file, gets writes that cross them.
 Task<> LogCore::find_borders(NamedSegment& segment) {
   auto asking = segment.file.borders(options_.segment_bytes);
