@@ -38,11 +38,12 @@ bool OperationList::remove(Operation& operation) {
 }
 
 HelperThread::~HelperThread() {
-  if (!thread_.started()) return;
-  stopping_.store(true, std::memory_order_release);
-  queued_count_.fetch_add(1, std::memory_order_release);
-  queued_count_.notify_one();
-  thread_.join();
+  if (thread_.started()) {
+    stopping_.store(true, std::memory_order_release);
+    ::sem_post(&queued_);
+    thread_.join();
+  }
+  ::sem_destroy(&queued_);
 }
 
 bool HelperThread::start() {
@@ -58,11 +59,9 @@ bool HelperThread::start() {
 void HelperThread::push(Operation& operation) {
   MR_ASSERT(has_room() && thread_.started());
   ++in_flight_;
-  std::uint32_t count = queued_count_.load(std::memory_order_relaxed);
-  queue_[count % queue_max] = &operation;
-  // Sequentially consistent: notify_one() looks whether somebody waits, and must not look before the count is visible.
-  queued_count_.store(count + 1, std::memory_order_seq_cst);
-  queued_count_.notify_one();
+  queue_[queued_count_++ % queue_max] = &operation;
+  int posted = ::sem_post(&queued_);
+  MR_ASSERT(posted == 0);
 }
 
 Operation* HelperThread::take_finished(std::int32_t& result) {
@@ -78,7 +77,8 @@ Operation* HelperThread::take_finished(std::int32_t& result) {
 void HelperThread::run() {
   pthread_setname_np(pthread_self(), "mr-helper");
   for (std::uint32_t done = 0;; ++done) {
-    queued_count_.wait(done, std::memory_order_acquire);
+    while (::sem_wait(&queued_) != 0) {
+    }
     if (stopping_.load(std::memory_order_acquire)) return;
     Operation* operation = queue_[done % queue_max];
     std::int32_t result = perform_(*operation);

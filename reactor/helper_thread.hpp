@@ -4,6 +4,8 @@
 // Threads: push(), take_finished() and the destructor belong to the kernel's thread; `wake` is called on the helper.
 #pragma once
 
+#include <semaphore.h>
+
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -40,7 +42,9 @@ class HelperThread {
 
   /// `perform` carries an operation out, blocking; `wake(context)` is called after each.
   HelperThread(void (*wake)(void*), void* context, std::int32_t (*perform)(Operation&) = run_blocking)
-      : wake_(wake), context_(context), perform_(perform) {}
+      : wake_(wake), context_(context), perform_(perform) {
+    ::sem_init(&queued_, 0, 0);
+  }
   ~HelperThread();
   HelperThread(const HelperThread&) = delete;
   HelperThread& operator=(const HelperThread&) = delete;
@@ -71,7 +75,10 @@ class HelperThread {
   // Two rings, each filled by one side and emptied by the other; the counts only grow.
   std::array<Operation*, queue_max> queue_{};
   std::array<Finished, queue_max> finished_{};
-  std::atomic<std::uint32_t> queued_count_{0};    // set by the kernel's thread
+  // Not std::atomic::wait, which yields a few times before it sleeps: on a machine with more to run than cores, each yield
+  // waits for everybody else's slice, and a helper with nothing to do takes turns away from one that has.
+  sem_t queued_;
+  std::uint32_t queued_count_ = 0;                // kernel's thread
   std::atomic<std::uint32_t> finished_count_{0};  // set by the helper
   std::uint32_t taken_back_ = 0;                  // kernel's thread
   std::atomic<bool> stopping_{false};
