@@ -1,5 +1,7 @@
-// Ten thousand idle connections on one reactor: possible, cheap, and no hindrance to the one that talks.
+// Ten thousand idle connections on one reactor, over io_uring and over posix: possible, cheap, and no hindrance to the one
+// that talks.
 #include <fcntl.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -84,7 +86,7 @@ int run_clients(std::uint16_t port, int ready, int go) {
 }
 
 class ConnectionsTest : public UringTest {};
-INSTANTIATE_TEST_SUITE_P(Modes, ConnectionsTest, ::testing::Values(all_modes().front()), mode_name);
+INSTANTIATE_TEST_SUITE_P(Modes, ConnectionsTest, ::testing::Values(all_modes().front(), all_modes().back()), mode_name);
 
 TEST_P(ConnectionsTest, ten_thousand_idle_connections) {
   rlimit limit{};
@@ -100,6 +102,7 @@ TEST_P(ConnectionsTest, ten_thousand_idle_connections) {
   servers.reserve(connections);
   std::optional<Result<>> accepted;
   reactor.spawn(detail::keep_result<void>(reactor, accept_all(listener, reactor, servers), accepted));
+  ::malloc_trim(0);  // what the test before gave back must not hide what this one takes
   std::size_t before = resident_bytes();
   int ready[2], go[2];
   ASSERT_TRUE(::pipe2(ready, O_CLOEXEC) == 0 && ::pipe2(go, O_CLOEXEC) == 0);
