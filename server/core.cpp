@@ -84,6 +84,7 @@ LogOptions Core::log_options(ShardIndex shard) const {
   options.buffered = config.buffered;
   options.accept_clock = config.accept_clock;
   options.allocations = server_.environment().allocations;
+  options.give_up = &stopping_;
   return options;
 }
 
@@ -111,6 +112,7 @@ Task<> Core::open_each_shard() {
     auto opening = opened.open(log_options(ShardIndex{index}));
     auto result = co_await opening;
     if (result) continue;
+    if (stopping_ && result.error() == Error::cancelled) co_return fail(result.error());
     const std::string& diagnosis = opened.report().diagnosis;
     server_.core_failed(fmt::format("shard {}: {}", index, diagnosis.empty() ? error_text(result.error()) : diagnosis));
     co_return fail(result.error());

@@ -44,6 +44,9 @@ struct LogOptions {
   bool separate_sync = false;                // write, then fdatasync, instead of one DSYNC write
   bool accept_clock = false;                 // believe a wall clock more than 366 days ahead of the last day
   std::uint64_t (*allocations)() = nullptr;  // heap allocations of the process so far; nullptr = not counted
+  const bool* give_up = nullptr;  // once it is true, an opening ends soon, with Error::cancelled; nullptr = never
+
+  bool given_up() const { return give_up != nullptr && *give_up; }
 };
 
 /// Where a batch stands. For a repeat (same producer, epoch, sequence) it is the position of the first copy.
@@ -170,7 +173,8 @@ class Log {
 
   /// Opens, or creates, the log in options.directory; the caller holds the directory's lock. Recovers, takes a new epoch
   /// durably, and is ready for appends when the task ends. On an error `report.diagnosis` names cause and cure and nothing
-  /// on disk was changed that recovery would not change again. `reactor` and `report` outlive the task, `reactor` the log.
+  /// on disk was changed that recovery would not change again. `reactor` and `report` outlive the task, `reactor` the log,
+  /// `options.give_up` both.
   static Task<std::unique_ptr<Log>> open(Reactor& reactor, LogOptions options, OpeningReport& report);
   /// Only after stop() has ended, or when the reactor has nothing in flight any more (a simulated power cut).
   ~Log();

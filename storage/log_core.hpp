@@ -75,6 +75,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   void writer_failed(Error error) override;
   void writer_reuses(Bytes memory) override;
   std::uint64_t appended_bytes() const override { return written_bytes_; }
+  bool given_up() const override { return state_ == State::opening && options_.given_up(); }
   StreamBounds stream_bounds(StreamId stream) const override;
 
   // Appending: log_append.cpp.

@@ -172,6 +172,8 @@ Task<Verdict> Opening::scan(NamedSegment& segment, RecoveryInput input) {
   input.epochs_led = led;
   SegmentRecovery recovery(input, *this);
   while (!recovery.done()) {
+    // Nothing but reading stands between here and the state a crash would leave.
+    if (options_.given_up()) co_return fail(Error::cancelled);
     const std::uint64_t at = recovery.wanted();
     const std::uint64_t left = segment.file_bytes - at;
     const MutableBytes target = buffer_.bytes().first(align_up(std::min<std::uint64_t>(feed_bytes, left), block_bytes));

@@ -200,7 +200,7 @@ Task<> SegmentPool::zero_by_hand(File& file) {
 // while more than a quarter of the pool is ready: a burst has the disk for itself.
 Task<> SegmentPool::pace() {
   for (;;) {
-    if (stopping_) co_return fail(Error::cancelled);
+    if (stopping_ || pressure_.given_up()) co_return fail(Error::cancelled);
     const std::uint64_t appended = pressure_.appended_bytes();
     const auto came = static_cast<std::int64_t>(appended - paced_appended_);
     paced_appended_ = appended;

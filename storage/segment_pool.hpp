@@ -33,6 +33,8 @@ class PoolPressure {
  public:
   /// Bytes appended so far; only grows.
   virtual std::uint64_t appended_bytes() const = 0;
+  /// Nobody waits for the log any more while it is being opened: what is being prepared is not wanted.
+  virtual bool given_up() const { return false; }
 
  protected:
   ~PoolPressure() = default;
@@ -50,7 +52,7 @@ class SegmentPool {
 
   /// Makes the directory and finds what is in it.
   Task<> open();
-  /// Prepares one segment now, if there is none: the first start of a log.
+  /// Prepares one segment now, if there is none: the first start of a log. `cancelled` when the log is given up meanwhile.
   Task<> prepare_first();
   /// Begins to prepare in the background.
   void start();

@@ -3,12 +3,13 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
 import time
 
-from harness import BINARY, expect, lines, main, run
+from harness import BINARY, Skip, expect, lines, main, run
 
 
 def round_trip(case):
@@ -82,6 +83,27 @@ def sigterm_under_load(case):
     return f"SIGTERM under load took {took:.2f} s"
 
 
+def sigterm_at_once(case):
+    """A stop does not wait for what a start prepares: here a first segment that takes seconds."""
+    free = shutil.disk_usage(case.folder).free
+    if free < 30 * 10**9:
+        raise Skip("disk_30_gb", f"{free / 1e9:.0f} GB are free")
+    said = []
+    for kernel in ("uring", "posix"):
+        server = case.server("--kernel", kernel, "--segment-bytes", "4GiB", name=kernel, wait=False)
+        pool = os.path.join(server.data, "shard-00", "pool")
+        end = time.monotonic() + 20
+        while not os.path.isdir(pool) or not any(name.endswith(".tmp") for name in os.listdir(pool)):
+            expect(time.monotonic() < end and server.process.poll() is None, f"no segment is being prepared: {server.said}")
+            time.sleep(0.005)
+        took = server.stop()
+        expect("stopped" in server.said and "error" not in server.said, f"{kernel}: {server.said}")
+        expect(" serves " not in server.said, "the segment was ready at once: this says nothing")
+        expect(os.listdir(pool) == [], f"{kernel} left {os.listdir(pool)}")
+        said.append(f"{took:.2f} s on {kernel}")
+    return "stopped while the first segment was being prepared in " + ", ".join(said)
+
+
 def two_servers(case):
     server = case.server()
     began = time.monotonic()
@@ -128,6 +150,7 @@ if __name__ == "__main__":
         ("round_trip", round_trip),
         ("kill_loop", kill_loop),
         ("sigterm_under_load", sigterm_under_load),
+        ("sigterm_at_once", sigterm_at_once),
         ("two_servers", two_servers),
         ("port_in_use", port_in_use),
         ("restarts_are_quick", restarts_are_quick),

@@ -83,6 +83,24 @@ TEST_F(LogTest, WhatIsDurableIsThereAfterAPowerCut) {
   }
 }
 
+TEST_F(LogTest, AnOpeningThatIsGivenUpLeavesWhatItFound) {
+  Life first;
+  first.work = append_three;
+  first.stop = false;
+  run(first);
+  world.power_cut(node, CutProfile::all_new);
+  const bool gone = true;
+  Life given_up;
+  given_up.options.give_up = &gone;
+  ASSERT_TRUE(
+      sim::run_program(world, node, [&](Reactor& reactor, std::size_t) { return live(reactor, given_up); }, minute));
+  EXPECT_EQ(given_up.error, Error::cancelled);
+  EXPECT_EQ(given_up.report.bytes_done, 0u);
+  Life second;
+  second.work = expect_three;
+  run(second);
+}
+
 Task<> pause(Reactor& reactor, Nanos duration) {
   const Nanos again = reactor.now() + duration;
   co_await Sleep(reactor, again);

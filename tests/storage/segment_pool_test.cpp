@@ -21,7 +21,9 @@ constexpr Day today{20'000};
 class Load final : public PoolPressure {
  public:
   std::uint64_t appended_bytes() const override { return bytes; }
+  bool given_up() const override { return gone; }
   std::uint64_t bytes = 0;
+  bool gone = false;
 };
 
 struct Bench {
@@ -120,6 +122,25 @@ Task<> take_two(Reactor& reactor, Bench& bench) {
 TEST_F(SegmentPoolTest, KeepsAFewPreparedAndGivesZeros) {
   run(take_two);
   EXPECT_EQ(files("2024-10-04/data0000"), 2u);
+}
+
+Task<> give_up_the_first(Reactor&, Bench& bench) {
+  bench.load.gone = true;
+  auto preparing = bench.pool->prepare_first();
+  auto prepared = co_await preparing;
+  EXPECT_EQ(prepared ? Error{} : prepared.error(), Error::cancelled);
+  EXPECT_EQ(bench.pool->ready(), 0u);
+  bench.load.gone = false;
+  auto again = bench.pool->prepare_first();
+  auto done = co_await again;
+  EXPECT_TRUE(done);
+  co_return Result<>{};
+}
+
+TEST_F(SegmentPoolTest, TheFirstOneIsNotPreparedForNobody) {
+  run(give_up_the_first);
+  EXPECT_EQ(files(".tmp"), 0u) << "what it took goes back";
+  EXPECT_EQ(files("pool/seg-"), 1u);
 }
 
 Task<> take_from_nothing(Reactor&, Bench& bench) {
