@@ -102,11 +102,11 @@ std::vector<DirectoryStream> DirectoryReader::streams() const {
     const Catalogue& catalogue = shard->tables().streams();
     for (std::uint32_t number = 0; number < catalogue.size(); ++number) {
       const Stream& stream = catalogue.at(number);
-      if (!stream.created) continue;
+      if (!stream.exists()) continue;
       result.push_back({.id = stream.id,
                         .name = std::string(stream.name),
                         .shard = shard->facts().shard,
-                        .first_offset = stream.first_kept,
+                        .first_offset = std::max(stream.begin, stream.first_kept),
                         .next_offset = stream.next_offset,
                         .day = stream.day});
     }
@@ -120,12 +120,12 @@ Result<DirectoryStream> DirectoryReader::find_stream(std::string_view name) cons
   const StreamId id = stream_id_of(name);
   const ShardDirectory& shard = impl_->shard_of(id);
   const std::uint32_t number = shard.tables().streams().find(id);
-  if (number == Catalogue::none || !shard.tables().streams().at(number).created) return fail(Error::unknown_stream);
+  if (number == Catalogue::none || !shard.tables().streams().at(number).exists()) return fail(Error::unknown_stream);
   const Stream& stream = shard.tables().streams().at(number);
   return DirectoryStream{.id = id,
                          .name = std::string(stream.name),
                          .shard = shard.facts().shard,
-                         .first_offset = stream.first_kept,
+                         .first_offset = std::max(stream.begin, stream.first_kept),
                          .next_offset = stream.next_offset,
                          .day = stream.day};
 }

@@ -48,9 +48,9 @@ ShardDirectory::ShardDirectory(Reactor& reactor, const DirectoryOptions& options
 
 StreamBounds ShardDirectory::stream_bounds(StreamId stream) const {
   const std::uint32_t number = tables_->streams().find(stream);
-  if (number == Catalogue::none || !tables_->streams().at(number).created) return {};
+  if (number == Catalogue::none || !tables_->streams().at(number).exists()) return {};
   const Stream& known = tables_->streams().at(number);
-  return {true, known.first_kept, known.next_offset};
+  return {true, known.first_kept, known.next_offset, known.begin};
 }
 
 Task<Offset> ShardDirectory::first_offset(StreamId stream) {

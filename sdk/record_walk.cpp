@@ -24,6 +24,9 @@ bool tell_event(const ReadEventCore& event, const std::string& stream, ReadResul
     case ReadEventCore::Kind::failed:
       result.event = ReadEvent::failed;
       result.problem = {static_cast<ErrorCode>(event.error), event.detail, "read of " + stream};
+      if (event.error == Error::unknown_stream && event.detail != 0)
+        result.problem.context += " (batches of this log are lost: they may have held its records, at offsets below " +
+                                  std::to_string(event.detail) + ")";
       return true;
     case ReadEventCore::Kind::batches:
     case ReadEventCore::Kind::end: break;

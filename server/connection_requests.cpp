@@ -37,14 +37,17 @@ void Connection::open_stream(const Frame& frame) {
   ShardIndex shard = wire::shard_of(stream, core_.server().directory().shard_count);
   if (shard != shard_->index()) return refuse_request(id, Error::wrong_shard, shard.value);
   auto known = shard_->log().find_stream(stream);
-  if (known && known->name != request->name) return refuse_request(id, Error::name_collision);
+  // A stream whose creation was lost has no name until one of its id names it.
+  const bool nameless = known && known->name.empty();
+  if (known && !nameless && known->name != request->name) return refuse_request(id, Error::name_collision);
   wire::StreamOpened opened{.request_id = id, .stream = stream, .shard = shard, .created = !known};
   if (known) {
     opened.first = known->first_offset;
     opened.next = known->next_offset;
-    return answer(opened);
+    if (!nameless || !request->create) return answer(opened);
+  } else if (!request->create) {
+    return refuse_request(id, Error::unknown_stream, shard_->log().offset_floor().value);
   }
-  if (!request->create) return refuse_request(id, Error::unknown_stream);
   auto declared = shard_->log().declare_stream(request->name);
   if (!declared) return refuse_request(id, declared.error());
   answer(opened);

@@ -108,8 +108,9 @@ Task<> ReadStream::follow_log() {
     std::size_t bytes = keep_wanted(memory_.subspan(frame_header_bytes, chunk_.bytes));
     if (!begun_) {
       bool at_offset = request_.from.kind == wire::PositionKind::offset && chunk_.notice != ReadNotice::out_of_range;
-      Offset first =
-          bytes == 0 ? chunk_.next_offset : Offset{load<BatchHeader>(memory_, frame_header_bytes).first_offset};
+      // A read that begins with a loss begins where the loss does.
+      Offset first = chunk_.notice == ReadNotice::data_loss ? chunk_.lost_first : chunk_.next_offset;
+      if (bytes != 0) first = Offset{load<BatchHeader>(memory_, frame_header_bytes).first_offset};
       say_begin(at_offset ? Offset{request_.from.value} : first);
     }
     if (bytes != 0) {

@@ -26,8 +26,12 @@ struct Stream {
   RecordId next_id{};  // within `day`
   Day day{};           // of its last record
   Offset first_kept{};
-  std::string_view name;
-  bool created = false;
+  Offset begin{};         // where it was created
+  std::string_view name;  // empty: known by its batches alone, its catalogue batch was lost
+  bool created = false;   // a catalogue batch, or a row, says its name
+
+  /// It is part of the log; a name that was only declared is not.
+  bool exists() const { return created || next_offset != Offset{}; }
 
   std::uint32_t touched = 0;  // ordinal of the segment that changed it last (storage/tables)
   bool saved = false;         // its row for that segment was taken

@@ -165,7 +165,7 @@ Task<> IndexRepair::append_table(IndexFile& file, const Tables& tables) {
   std::vector<DayRow> known;
   for (std::uint32_t number = 0; number < tables.streams().size(); ++number) {
     const Stream& stream = tables.streams().at(number);
-    if (stream.created)
+    if (stream.exists())
       known.push_back({.stream_id = stream.id, .begin = stream.next_offset, .end = stream.next_offset});
     if (number % streams_per_step == streams_per_step - 1) co_await Yield{};
   }

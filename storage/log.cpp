@@ -44,6 +44,7 @@ LogCondition Log::condition() const { return core_->condition(); }
 void Log::add_listener(LogListener& listener) { core_->add_listener(listener); }
 void Log::remove_listener(LogListener& listener) { core_->remove_listener(listener); }
 Result<StreamInfo> Log::find_stream(StreamId id) const { return core_->find_stream(id); }
+Offset Log::offset_floor() const { return core_->offset_floor(); }
 std::size_t Log::stream_count() const { return core_->stream_count(); }
 std::size_t Log::visit_streams(std::size_t from, std::size_t most,
                                const std::function<void(const StreamInfo&)>& visit) const {

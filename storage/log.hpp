@@ -112,11 +112,12 @@ struct OpeningReport {
 /// What is known of one stream. Offsets and ids are the next ones.
 struct StreamInfo {
   StreamId id{};
-  std::string_view name;  // valid until the next call of the log
+  std::string_view name;  // valid until the next call of the log; empty: lost with its creation, known by its id
   Offset next_offset{};
-  Offset first_offset{};  // first offset a trim left; retention may have moved the first readable one further
-  RecordId next_id{};     // within `day`
-  Day day{};              // day of the stream's last record
+  Offset
+      first_offset{};  // where it begins, or what a trim left; retention may have moved the first readable one further
+  RecordId next_id{};  // within `day`
+  Day day{};           // day of the stream's last record
 };
 
 struct ProducerRegistration {
@@ -209,6 +210,9 @@ class Log {
 
   Result<StreamInfo> find_stream(StreamId id) const;
   std::size_t stream_count() const;
+  /// Where a stream that is created now begins. Not 0: batches were lost of which nothing is known, and streams that nobody knows
+  /// may have had records below it.
+  Offset offset_floor() const;
   /// Streams in the order of their names' arrival: looks at `most` of them from place `from` on, and returns the place to go
   /// on from; 0 = that was all. Names that came meanwhile are seen, the others stay where they are.
   std::size_t visit_streams(std::size_t from, std::size_t most,

@@ -28,7 +28,9 @@ Log::Appended LogCore::append(const BatchHeader& producer, Bytes body) {
   };
   if (auto wrong = check_append(producer, body)) return refuse(*wrong);
   const std::uint32_t number = tables_->streams().find(StreamId{producer.stream_id});
-  if (number == Catalogue::none) return refuse(refusal(Error::unknown_stream));
+  // One whose name is lost has to be named before it can be created anew.
+  if (number == Catalogue::none || tables_->streams().at(number).name.empty())
+    return refuse(refusal(Error::unknown_stream));
   if (producer.producer_id != 0) {
     const DedupeVerdict verdict = tables_->producers().check(ProducerId{producer.producer_id}, producer.producer_epoch,
                                                              StreamId{producer.stream_id}, producer.producer_sequence);
@@ -236,7 +238,7 @@ Task<ProducerRegistration> LogCore::register_producer(ProducerId id) {
 
 Result<Lsn> LogCore::trim_stream(StreamId stream, Offset first_kept) {
   const std::uint32_t number = tables_->streams().find(stream);
-  if (number == Catalogue::none || !tables_->streams().at(number).created) return fail(Error::unknown_stream);
+  if (number == Catalogue::none || !tables_->streams().at(number).exists()) return fail(Error::unknown_stream);
   if (first_kept > tables_->streams().at(number).next_offset) return fail(Error::out_of_range);
   std::vector<std::byte> body;
   write_trim_body(body, {stream, first_kept});
@@ -247,16 +249,17 @@ Result<Lsn> LogCore::trim_stream(StreamId stream, Offset first_kept) {
 
 StreamBounds LogCore::stream_bounds(StreamId stream) const {
   const std::uint32_t number = tables_->streams().find(stream);
-  if (number == Catalogue::none || !tables_->streams().at(number).created) return {};
+  if (number == Catalogue::none || !tables_->streams().at(number).exists()) return {};
   const Stream& found = tables_->streams().at(number);
-  return {true, found.first_kept, found.next_offset};
+  return {true, found.first_kept, found.next_offset, found.begin};
 }
 
 Result<StreamInfo> LogCore::find_stream(StreamId id) const {
   const std::uint32_t number = tables_->streams().find(id);
-  if (number == Catalogue::none || !tables_->streams().at(number).created) return fail(Error::unknown_stream);
+  if (number == Catalogue::none || !tables_->streams().at(number).exists()) return fail(Error::unknown_stream);
   const Stream& stream = tables_->streams().at(number);
-  return StreamInfo{stream.id, stream.name, stream.next_offset, stream.first_kept, stream.next_id, stream.day};
+  return StreamInfo{stream.id,      stream.name, stream.next_offset, std::max(stream.begin, stream.first_kept),
+                    stream.next_id, stream.day};
 }
 
 }  // namespace millrace

@@ -57,6 +57,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   void add_listener(LogListener& listener);
   void remove_listener(LogListener& listener);
   Result<StreamInfo> find_stream(StreamId id) const;
+  Offset offset_floor() const { return tables_->log().offset_floor; }
   std::size_t stream_count() const { return tables_->streams().created(); }
   std::size_t visit_streams(std::size_t from, std::size_t most,
                             const std::function<void(const StreamInfo&)>& visit) const;

@@ -56,8 +56,9 @@ std::uint64_t Opening::bump_for_lost_headers() const {
   std::uint64_t bump = 0;
   for (const auto& [stream, upto] : lost_upto_) {
     const std::uint32_t number = tables_.streams().find(stream);
-    if (number == Catalogue::none) continue;
-    const Offset next = tables_.streams().at(number).next_offset;
+    // Nobody knows it: its creation is lost too, and when it is created again it begins at the floor.
+    const Offset next =
+        number == Catalogue::none ? tables_.log().offset_floor : tables_.streams().at(number).next_offset;
     if (next < upto) bump = std::max(bump, upto.value - next.value);
   }
   return bump;

@@ -47,6 +47,7 @@ struct StreamBounds {
   bool known = false;
   Offset first_kept{};  // by trim; retention may have moved the first readable one further
   Offset next{};
+  Offset begin{};  // where it was created: not 0 after a loss that may have held its creation
 };
 
 /// The tables behind the log, as far as readers ask.

@@ -21,8 +21,9 @@ struct StreamFields {
   Day day;
   std::uint32_t name_length;
   Offset first_kept;
+  Offset begin;
 };
-static_assert(sizeof(StreamFields) == 40);
+static_assert(sizeof(StreamFields) == 48);
 
 struct WindowFields {
   ProducerId producer_id;
@@ -52,8 +53,9 @@ struct LogFields {
   std::uint64_t day_batches;
   std::uint64_t day_records;
   std::uint64_t day_body_bytes;
+  Offset offset_floor;
 };
-static_assert(sizeof(LogFields) == 64);
+static_assert(sizeof(LogFields) == 72);
 
 template <class Fields>
 void append(std::vector<std::byte>& target, StateTag tag, const Fields& fields, Bytes more = {}) {
@@ -71,13 +73,13 @@ Result<> read_stream(StateRow& row, Bytes rest) {
   if (rest.size() < sizeof(StreamFields)) return fail(Error::corrupt);
   auto fields = load<StreamFields>(rest);
   Bytes name = rest.subspan(sizeof(StreamFields));
-  if (fields.name_length == 0 || fields.name_length > stream_name_bytes_max ||
+  if (fields.name_length > stream_name_bytes_max ||
       rest.size() != align_up(sizeof(StreamFields) + fields.name_length, 8) ||
       !all_zero(name.subspan(fields.name_length)))
     return fail(Error::corrupt);
   std::string_view text(reinterpret_cast<const char*>(name.data()), fields.name_length);
-  if (stream_id_of(text) != fields.id) return fail(Error::corrupt);
-  row.stream = {fields.id, fields.next_offset, fields.next_id, fields.day, fields.first_kept, text};
+  if (!text.empty() && stream_id_of(text) != fields.id) return fail(Error::corrupt);
+  row.stream = {fields.id, fields.next_offset, fields.next_id, fields.day, fields.first_kept, fields.begin, text};
   row.key = {StateTag::stream, fields.id.value, 0};
   return {};
 }
@@ -104,9 +106,10 @@ Result<> read_window(StateRow& row, Bytes rest) {
 }  // namespace
 
 void write_row(std::vector<std::byte>& target, const StreamRow& row) {
-  MR_ASSERT(!row.name.empty() && row.name.size() <= stream_name_bytes_max);
-  StreamFields fields{row.id,        row.next_offset, row.next_id, row.day, static_cast<std::uint32_t>(row.name.size()),
-                      row.first_kept};
+  MR_ASSERT(row.name.size() <= stream_name_bytes_max);
+  StreamFields fields{
+      row.id,         row.next_offset, row.next_id, row.day, static_cast<std::uint32_t>(row.name.size()),
+      row.first_kept, row.begin};
   append(target, StateTag::stream, fields, bytes_of(row.name));
 }
 
@@ -129,7 +132,8 @@ void write_row(std::vector<std::byte>& target, const LogRow& row) {
                    .epoch = row.epoch,
                    .day_batches = row.day_batches,
                    .day_records = row.day_records,
-                   .day_body_bytes = row.day_body_bytes});
+                   .day_body_bytes = row.day_body_bytes,
+                   .offset_floor = row.offset_floor});
 }
 
 Result<> StateRowReader::read_fields(StateRow& row, Bytes rest) const {
@@ -148,8 +152,8 @@ Result<> StateRowReader::read_fields(StateRow& row, Bytes rest) const {
       if (rest.size() != sizeof(LogFields)) return fail(Error::corrupt);
       auto fields = load<LogFields>(rest);
       if (fields.zeros != 0) return fail(Error::corrupt);
-      row.log = {fields.next_lsn, fields.chain,       fields.last_leader_time, fields.day,
-                 fields.epoch,    fields.day_batches, fields.day_records,      fields.day_body_bytes};
+      row.log = {fields.next_lsn,    fields.chain,       fields.last_leader_time, fields.day,         fields.epoch,
+                 fields.day_batches, fields.day_records, fields.day_body_bytes,   fields.offset_floor};
       return {};
     }
   }

@@ -24,7 +24,8 @@ struct StreamRow {
   RecordId next_id{};  // of day `day`
   Day day{};
   Offset first_kept{};
-  std::string_view name;  // points into the bytes read
+  Offset begin{};         // where it was created: 0, or the log's offset floor then
+  std::string_view name;  // points into the bytes read; empty: its catalogue batch was lost
 };
 
 struct WindowBatch {
@@ -58,6 +59,8 @@ struct LogRow {
   std::uint64_t day_batches = 0;  // of `day` so far, with their records and body bytes: what its seal will say
   std::uint64_t day_records = 0;
   std::uint64_t day_body_bytes = 0;
+  Offset
+      offset_floor{};  // where streams begin that are created now: behind every offset that may be lost with its stream
 };
 
 /// What rows are sorted by, and by which a later row replaces an earlier one.

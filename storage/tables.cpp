@@ -69,7 +69,7 @@ bool RowCapture::encode(std::vector<std::byte>& rows, std::size_t budget) {
     if (!streams_.empty()) {
       Stream& stream = tables_->streams_.at(streams_.back());
       streams_.pop_back();
-      if (take(stream) && stream.created) write_row(rows, tables_->row(stream));
+      if (take(stream) && stream.exists()) write_row(rows, tables_->row(stream));
     } else if (!windows_.empty()) {
       Window& window = tables_->producers_.windows()[windows_.back()];
       windows_.pop_back();
@@ -109,14 +109,14 @@ RowCapture* Tables::capture_of(std::uint32_t ordinal) const {
 }
 
 StreamRow Tables::row(const Stream& stream) const {
-  return {stream.id, stream.next_offset, stream.next_id, stream.day, stream.first_kept, stream.name};
+  return {stream.id, stream.next_offset, stream.next_id, stream.day, stream.first_kept, stream.begin, stream.name};
 }
 
 // Before a row changes: whoever still waits for its old value gets it, and the open segment notes it.
 void Tables::touch_stream(std::uint32_t number) {
   Stream& stream = streams_.at(number);
   if (stream.touched == ordinal_) return;
-  if (!stream.saved && stream.created && !captures_.empty())
+  if (!stream.saved && stream.exists() && !captures_.empty())
     if (RowCapture* capture = capture_of(stream.touched)) write_row(capture->saved(), row(stream));
   stream.touched = ordinal_;
   stream.saved = false;
@@ -206,7 +206,7 @@ Result<> Tables::apply(const BatchHeader& header, Bytes body) {
     }
     case BatchKind::catalogue: applied = apply_catalogue(header, body); break;
     case BatchKind::state: applied = apply_state(body); break;
-    case BatchKind::epoch: applied = apply_epoch(body); break;
+    case BatchKind::epoch: applied = apply_epoch(header, body); break;
     case BatchKind::seal: break;
     case BatchKind::trim: applied = apply_trim(body); break;
   }
@@ -222,12 +222,25 @@ Result<> Tables::apply_catalogue(const BatchHeader& header, Bytes body) {
     if (!more) return fail(more.error());
     if (!*more) return {};
     if (entry.tag == CatalogueTag::stream) {
-      touch_stream(streams_.put(entry.stream_id, entry.name));
+      create_stream(entry, Day{header.day});
     } else {
       save_dedupe_rows(entry.producer_id, StreamId{});
       touch_producer(producers_.set_epoch(entry.producer_id, entry.producer_epoch, Lsn{header.lsn}));
     }
   }
+}
+
+// Where it begins: behind what may have been acknowledged and is lost together with an earlier creation of it.
+void Tables::create_stream(const CatalogueEntry& entry, Day day) {
+  const std::uint32_t known = streams_.find(entry.stream_id);
+  const bool begins = known == Catalogue::none || !streams_.at(known).exists();
+  const std::uint32_t number = streams_.put(entry.stream_id, entry.name);
+  touch_stream(number);
+  if (!begins || log_.offset_floor == Offset{}) return;
+  Stream& stream = streams_.at(number);
+  stream.begin = stream.next_offset = log_.offset_floor;
+  stream.next_id = RecordId{log_.offset_floor.value};
+  stream.day = day;
 }
 
 Result<> Tables::apply_state(Bytes body) {
@@ -237,16 +250,20 @@ Result<> Tables::apply_state(Bytes body) {
   return apply_rows(piece->rows);
 }
 
-Result<> Tables::apply_epoch(Bytes body) {
+Result<> Tables::apply_epoch(const BatchHeader& header, Bytes body) {
   Result<EpochBody> epoch = read_epoch_body(body);
   if (!epoch) return fail(epoch.error());
   log_.epoch = std::max(log_.epoch, epoch->epoch);
   if (epoch->offset_bump == 0) return {};
+  log_.offset_floor = log_.offset_floor.next(epoch->offset_bump);
   for (std::uint32_t number = 0; number < streams_.size(); ++number) {
-    if (!streams_.at(number).created && streams_.at(number).next_offset == Offset{}) continue;  // declared only
+    if (!streams_.at(number).exists()) continue;
     touch_stream(number);
     Stream& stream = streams_.at(number);
     stream.next_offset = stream.next_offset.next(epoch->offset_bump);
+    // What is lost may have been of this day, of which the stream holds nothing else.
+    if (stream.day != Day{header.day}) stream.next_id = {};
+    stream.day = Day{header.day};
     stream.next_id = stream.next_id.next(epoch->offset_bump);
   }
   return {};
@@ -271,13 +288,15 @@ Result<> Tables::apply_rows(Bytes rows) {
     if (!*more) return {};
     switch (row.key.tag) {
       case StateTag::stream: {
-        const std::uint32_t number = streams_.put(row.stream.id, row.stream.name);
+        const std::uint32_t number = row.stream.name.empty() ? streams_.put_nameless(row.stream.id)
+                                                             : streams_.put(row.stream.id, row.stream.name);
         touch_stream(number);
         Stream& stream = streams_.at(number);
         stream.next_offset = row.stream.next_offset;
         stream.next_id = row.stream.next_id;
         stream.day = row.stream.day;
         stream.first_kept = row.stream.first_kept;
+        stream.begin = row.stream.begin;
         break;
       }
       case StateTag::window:
@@ -288,7 +307,10 @@ Result<> Tables::apply_rows(Bytes rows) {
         save_dedupe_rows(row.producer.id, StreamId{});
         touch_producer(producers_.put(row.producer));
         break;
-      case StateTag::log: break;  // only the log itself says where it stands
+      case StateTag::log:
+        // Only the log itself says where it stands; not what was lost in a part of it that is no longer here.
+        log_.offset_floor = std::max(log_.offset_floor, row.log.offset_floor);
+        break;
     }
   }
 }
@@ -297,7 +319,7 @@ void Tables::write_stream_rows(std::vector<std::byte>& rows, std::size_t begin, 
   std::vector<const Stream*> streams;
   for (std::size_t number = begin; number < end; ++number) {
     const Stream& stream = streams_.at(static_cast<std::uint32_t>(number));
-    if (stream.created) streams.push_back(&stream);
+    if (stream.exists()) streams.push_back(&stream);
   }
   std::sort(streams.begin(), streams.end(), [](auto* a, auto* b) { return a->id < b->id; });
   for (const Stream* stream : streams) write_row(rows, row(*stream));

@@ -78,8 +78,9 @@ class Tables {
 
   Result<> apply_catalogue(const BatchHeader& header, Bytes body);
   Result<> apply_state(Bytes body);
-  Result<> apply_epoch(Bytes body);
+  Result<> apply_epoch(const BatchHeader& header, Bytes body);
   Result<> apply_trim(Bytes body);
+  void create_stream(const CatalogueEntry& entry, Day day);
   void touch_stream(std::uint32_t number);
   void touch_window(std::uint32_t number);
   void touch_producer(std::uint32_t number);

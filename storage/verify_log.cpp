@@ -141,6 +141,7 @@ void LogCheck::check_control(const FoundBatch& found) {
 
 /// Offsets that were perhaps acknowledged and are lost are skipped by every stream: that is told where they were lost.
 void LogCheck::bump_offsets(std::uint64_t by) {
+  offset_floor_ = offset_floor_.next(by);
   for (auto& [id, stream] : streams_) stream.next_offset = stream.next_offset.next(by);
 }
 
@@ -150,7 +151,9 @@ void LogCheck::check_catalogue(const FoundBatch& found) {
   Result<bool> more = reader.next(entry);
   for (; more && *more; more = reader.next(entry)) {
     if (entry.tag != CatalogueTag::stream) continue;
-    CheckedStream& stream = streams_[entry.stream_id];
+    auto [at, fresh] = streams_.try_emplace(entry.stream_id);
+    CheckedStream& stream = at->second;
+    if (fresh) stream.next_offset = stream.day_begin = offset_floor_;
     stream.name = entry.name;
     stream.begin_known = true;
   }
@@ -166,6 +169,7 @@ void LogCheck::check_state(const FoundBatch& found) {
   if (piece) {
     StateRowReader reader(piece->rows);
     for (more = reader.next(row); more && *more; more = reader.next(row)) {
+      if (row.key.tag == StateTag::log) offset_floor_ = std::max(offset_floor_, row.log.offset_floor);
       if (row.key.tag != StateTag::stream) continue;
       auto [at, fresh] = streams_.try_emplace(row.stream.id);
       at->second.name = row.stream.name;

@@ -82,6 +82,7 @@ class LogCheck final : public RecoveryVisitor {
   Nanos last_time_ = 0;
   bool any_ = false;
   Lsn next_lsn_{};
+  Offset offset_floor_{};   // where streams created now begin
   bool lost_some_ = false;  // offsets may jump once a stream after this
   std::uint64_t tail_batches_ = 0;
   CheckedRun run_;

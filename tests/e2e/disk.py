@@ -60,6 +60,45 @@ def closed_segments(folder):
     return found[:-1]
 
 
+def flip_bit_in(path, line):
+    """Inside a record's payload: a group's header or padding may break without a record being lost."""
+    with open(path, "r+b") as file:
+        at = file.read().index(line) + 100
+        file.seek(at)
+        byte = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+def damaged_front(case):
+    """A stream's first batch is lost, and so is the index that knew of it: a reader from the beginning is told all the same."""
+    server = case.server()
+    text = lines(200_000, width=200)
+    server.append("hurt", text)
+    server.stop()
+    flip_bit_in(closed_segments(server.data)[0], text.splitlines()[0])
+    derived = [os.path.join(path, name) for path, _, names in os.walk(server.data) for name in names if name in ("index", "state")]
+    expect(len(derived) >= 2, f"derivable files: {derived}")
+    for path in derived:
+        os.unlink(path)
+    server = case.server()
+    sent = text.splitlines(keepends=True)
+
+    def expect_told(done, how):
+        expect(done.returncode == 1, f"{how}: exit {done.returncode}")
+        kept = done.stdout.splitlines(keepends=True)
+        lost = len(sent) - len(kept)
+        expect(0 < lost < 10_000 and kept == sent[lost:], f"{how}: {lost} records are missing")
+        expect(f"DATA_LOSS stream=hurt offsets=0..{lost - 1}:".encode() in done.stderr, f"{how} said {done.stderr!r}")
+        return lost
+
+    lost = expect_told(server.read("hurt", check=False), "read --server")
+    expect(expect_told(server.read("hurt", "--from", "offset:0", check=False), "read --from offset:0") == lost, "another loss")
+    server.stop()
+    expect(expect_told(run("read", "--data", server.data, "--stream", "hurt", check=False), "read --data") == lost, "another loss")
+    return f"one flipped bit cost the first {lost} records; told by --server and by --data, with the index derived anew"
+
+
 def damaged_closed_segment(case):
     server = case.server()
     text = lines(200_000, width=200)
@@ -69,13 +108,7 @@ def damaged_closed_segment(case):
     expect(run("verify", "--data", server.data).stdout.startswith(b"sound"), "verify is not content before the damage")
     segments = closed_segments(server.data)
     expect(segments, "no segment was closed")
-    with open(segments[0], "r+b") as file:
-        # Inside a record's payload: a group's header or padding may break without a record being lost.
-        at = file.read().index(text.splitlines()[30_000]) + 100
-        file.seek(at)
-        byte = file.read(1)
-        file.seek(at)
-        file.write(bytes([byte[0] ^ 1]))
+    flip_bit_in(segments[0], text.splitlines()[30_000])
     verified = run("verify", "--data", server.data, check=False)
     expect(verified.returncode == 1 and b"data000000" in verified.stdout, f"verify: {verified.returncode}: {verified.stdout!r}")
     server = case.server()
@@ -157,6 +190,7 @@ if __name__ == "__main__":
     sys.exit(main("disk", [
         ("disk_full", disk_full),
         ("damaged_closed_segment", damaged_closed_segment),
+        ("damaged_front", damaged_front),
         ("other_version", other_version),
         ("foreign_directory", foreign_directory),
         ("no_direct_io", no_direct_io),

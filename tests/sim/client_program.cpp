@@ -135,6 +135,9 @@ class Cursor final : public ConsumerListener {
       case ReadEventCore::Kind::batches: take(event.bytes); break;
       case ReadEventCore::Kind::data_loss:
         if (event.error == Error::out_of_range) return told_cut_away(event.first, event.next);
+        shared_.world.say("reader %llu: %s: lost [%llu, %llu)", static_cast<unsigned long long>(reader_),
+                          stream_.c_str(), static_cast<unsigned long long>(event.first),
+                          static_cast<unsigned long long>(event.next));
         shared_.recorder.lost(stream_id_of(stream_), event.first, event.next);
         shared_.ledger.told_lost(stream_, event.first, event.next);
         if (!shared_.world.faults().media_damaged())
@@ -147,6 +150,11 @@ class Cursor final : public ConsumerListener {
       case ReadEventCore::Kind::failed:
         ended = true;
         error = event.error;
+        // Nobody knows the stream any more, and that is said to be a loss.
+        if (event.error == Error::unknown_stream && event.detail != 0) {
+          shared_.recorder.lost(stream_id_of(stream_), 0, event.detail);
+          shared_.ledger.told_lost(stream_, 0, event.detail);
+        }
         break;
     }
   }

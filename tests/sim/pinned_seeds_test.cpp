@@ -31,6 +31,8 @@ TEST(PinnedSeeds, P01ReadingEndedWithTheDayThatRetentionTook) { expect_green(253
 TEST(PinnedSeeds, P18WhatRetentionTookIsNotLost) { expect_green(63, true); }
 TEST(PinnedSeeds, P18LossAtTheEndOfAStreamThatNothingFollows) { expect_green(70, true); }
 TEST(PinnedSeeds, P18ABlockThatTheDeviceCannotRead) { expect_green(356, true); }
+TEST(PinnedSeeds, P18AStreamCreatedAgainAfterItsCreationWasLost) { expect_green(362, true); }
+TEST(PinnedSeeds, P18ReadersWereNotToldOfALossAtTheFront) { expect_green(1029, true); }
 
 }  // namespace
 }  // namespace millrace::sim

@@ -172,7 +172,8 @@ void DirectoryMaker::write_index_run() {
     streams.push_back(run);
     for (const Stream& stream : streams_)
       if (stream_id_of(stream.name) == id)
-        write_row(rows, StreamRow{id, Offset{stream.next}, RecordId{stream.next_id}, day_, Offset{}, stream.name});
+        write_row(rows,
+                  StreamRow{id, Offset{stream.next}, RecordId{stream.next_id}, day_, Offset{}, Offset{}, stream.name});
   }
   LogRow log;
   log.next_lsn = next_lsn_;

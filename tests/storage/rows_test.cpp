@@ -65,7 +65,7 @@ TEST(ControlBatches, FixedBodiesHaveTheirLengths) {
 
 std::vector<std::byte> sample_rows() {
   std::vector<std::byte> rows;
-  write_row(rows, StreamRow{stream_id_of("a"), Offset{5}, RecordId{4}, Day{3}, Offset{1}, "a"});
+  write_row(rows, StreamRow{stream_id_of("a"), Offset{5}, RecordId{4}, Day{3}, Offset{1}, Offset{}, "a"});
   WindowRow window{.producer_id = ProducerId{1}, .stream_id = StreamId{2}, .last_lsn = Lsn{3}};
   window.count = 2;
   window.next_sequence = 9;

@@ -171,8 +171,10 @@ TEST(Tables, ALossMovesEveryStreamOn) {
   Tables tables;
   for (int i = 0; i < 200; ++i) apply(tables, log.next());
   std::vector<std::pair<Offset, RecordId>> before;
-  for (std::uint32_t i = 0; i < tables.streams().size(); ++i)
-    before.emplace_back(tables.streams().at(i).next_offset, tables.streams().at(i).next_id);
+  for (std::uint32_t i = 0; i < tables.streams().size(); ++i) {
+    const Stream& stream = tables.streams().at(i);
+    before.emplace_back(stream.next_offset, stream.day == tables.log().day ? stream.next_id : RecordId{});
+  }
   std::vector<std::byte> body;
   write_epoch_body(body, {.epoch = Epoch{9}, .lost_first = Lsn{150}, .lost_end = Lsn{201}, .offset_bump = 1000});
   BatchHeader header = control_header(BatchKind::epoch, body);
@@ -182,10 +184,72 @@ TEST(Tables, ALossMovesEveryStreamOn) {
   ASSERT_TRUE(tables.apply(header, body));
   EXPECT_EQ(tables.log().epoch, Epoch{9});
   for (std::uint32_t i = 0; i < tables.streams().size(); ++i) {
-    if (!tables.streams().at(i).created && before[i].first == Offset{}) continue;
+    if (!tables.streams().at(i).exists()) continue;
     EXPECT_EQ(tables.streams().at(i).next_offset, before[i].first.next(1000));
     EXPECT_EQ(tables.streams().at(i).next_id, before[i].second.next(1000));
+    EXPECT_EQ(tables.streams().at(i).day, tables.log().day)
+        << "ids of the day that was lost are skipped, not an older day's";
   }
+  EXPECT_EQ(tables.log().offset_floor, Offset{1000});
+}
+
+// Its first creation may be among what was lost, with offsets that were acknowledged: they are never used again.
+TEST(Tables, AStreamCreatedAfterALossBeginsAtTheFloor) {
+  LogMaker log(5);
+  Tables tables;
+  for (int i = 0; i < 20; ++i) apply(tables, log.next());
+  auto control = [&](BatchKind kind, Bytes body) {
+    BatchHeader header = control_header(kind, body);
+    header.lsn = tables.log().next_lsn.value;
+    header.leader_time = tables.log().last_leader_time;
+    header.day = tables.log().day.value;
+    ASSERT_TRUE(tables.apply(header, body));
+  };
+  std::vector<std::byte> body;
+  write_epoch_body(body, {.epoch = Epoch{9}, .lost_first = Lsn{20}, .lost_end = Lsn{21}, .offset_bump = 700});
+  control(BatchKind::epoch, body);
+  body.clear();
+  write_epoch_body(body, {.epoch = Epoch{10}, .lost_first = Lsn{21}, .lost_end = Lsn{22}, .offset_bump = 50});
+  control(BatchKind::epoch, body);
+  const StreamId id = stream_id_of("made again");
+  body.clear();
+  write_catalogue_stream(body, id, "made again");
+  control(BatchKind::catalogue, body);
+  auto expect_begun = [&](const Tables& known) {
+    ASSERT_NE(known.streams().find(id), Catalogue::none);
+    const Stream& stream = known.streams().at(known.streams().find(id));
+    EXPECT_EQ(stream.begin, Offset{750});
+    EXPECT_EQ(stream.next_offset, Offset{750});
+    EXPECT_EQ(stream.next_id, RecordId{750});
+    EXPECT_EQ(stream.day, tables.log().day);
+    EXPECT_EQ(known.log().offset_floor, Offset{750});
+  };
+  expect_begun(tables);
+  Tables again;
+  ASSERT_TRUE(again.apply_rows(rows_of(tables)));
+  expect_begun(again);
+}
+
+// Its catalogue batch was lost, its data was not: the row has no name, and a name that comes later changes nothing else.
+TEST(Tables, AStreamWithoutANameIsPartOfTheLog) {
+  Tables tables;
+  StreamRow row;
+  row.id = stream_id_of("forgotten");
+  row.next_offset = Offset{12};
+  row.first_kept = Offset{3};
+  std::vector<std::byte> rows;
+  write_row(rows, row);
+  ASSERT_TRUE(tables.apply_rows(rows));
+  const std::uint32_t number = tables.streams().find(row.id);
+  ASSERT_NE(number, Catalogue::none);
+  EXPECT_TRUE(tables.streams().at(number).exists());
+  EXPECT_FALSE(tables.streams().at(number).created);
+  std::vector<std::byte> back;
+  tables.write_stream_rows(back, 0, tables.streams().size());
+  EXPECT_EQ(back, rows);
+  ASSERT_TRUE(tables.streams().declare("forgotten"));
+  EXPECT_EQ(tables.streams().at(number).name, "forgotten");
+  EXPECT_EQ(tables.streams().at(number).next_offset, Offset{12});
 }
 
 }  // namespace

@@ -165,7 +165,9 @@ void ShardWalk::catalogue(Bytes body, const std::string& where) {
       if (hash(rest.subspan(8)) != u64(rest, 0)) broken("P21", where, "stream id is not the hash of its name");
       auto& stream = log_.streams[u64(rest, 0)];
       stream.name = name, stream.shard = shard_;
-      auto& state = streams_[u64(rest, 0)];
+      auto [at, fresh] = streams_.try_emplace(u64(rest, 0));
+      auto& state = at->second;
+      if (fresh) state.next_offset = state.next_id = floor_, state.id_day = floor_ == 0 ? 0 : day_;
       if (!unsure_ && !options_.first_days_dropped) state.known = true;
     }
     position += 8 + length;
@@ -177,10 +179,12 @@ void ShardWalk::state_rows(Bytes body) {
     std::uint32_t length = u32(body, position + 4);
     if (length > body.size() - position - 8) return;
     Bytes row = body.subspan(position + 8, length);
-    if (field<std::uint8_t>(body, position) == 1 && length >= 40) {
+    if (field<std::uint8_t>(body, position) == 4 && length >= 72) floor_ = std::max(floor_, u64(row, 64));
+    if (field<std::uint8_t>(body, position) == 1 && length >= 48) {
       std::uint32_t name_length = u32(row, 28);
       auto& stream = log_.streams[u64(row, 0)];
-      if (40 + name_length <= length) stream.name.assign(reinterpret_cast<const char*>(row.data()) + 40, name_length);
+      if (name_length != 0 && 48 + name_length <= length)
+        stream.name.assign(reinterpret_cast<const char*>(row.data()) + 48, name_length);
       stream.shard = shard_;
     }
     position += 8 + length;
@@ -198,7 +202,11 @@ void ShardWalk::control(const Batch& b, const std::string& where) {
     if (named <= epoch_batch_) broken("P12", where, "epoch batch names an epoch that was there before");
     epoch_batch_ = named;
     std::uint64_t bump = u64(b.body, 24);
-    for (auto& [id, stream] : streams_) stream.next_offset += bump, stream.next_id += bump;
+    floor_ += bump;
+    for (auto& [id, stream] : streams_) {
+      if (bump != 0 && stream.id_day != day_) stream.next_id = 0, stream.id_day = day_;
+      stream.next_offset += bump, stream.next_id += bump;
+    }
   }
   if (b.kind == 4) {
     if (u32(b.body, 0) != day_) broken("P28", where, "seal of another day");
