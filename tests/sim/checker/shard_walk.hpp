@@ -56,7 +56,7 @@ class ShardWalk {
   bool not_begun_seen_ = false;
   std::uint32_t not_begun_day_ = 0;
   std::uint64_t floor_ = 0;  // where streams created now begin
-  bool unsure_ = false;  // a hole lies behind: lsn, chain and offsets are taken from what follows, once
+  bool unsure_ = false;      // a hole lies behind: lsn, chain and offsets are taken from what follows, once
   std::uint64_t id_high_ = 0, id_low_ = 0;
   std::uint64_t log_high_ = 0, log_low_ = 0;
   std::uint64_t end_ = 0;  // end of the last group of the last segment, padded
