@@ -15,6 +15,7 @@
 #include "base/units.hpp"
 #include "cli/doctor_measured.hpp"
 #include "reactor/kernel_choice.hpp"
+#include "reactor/uring_refusal.hpp"
 
 namespace millrace {
 
@@ -38,9 +39,7 @@ void measure_kernel(HostMeasured& host) {
 }
 
 void measure_limits(HostMeasured& host) {
-  rlimit memlock{};
-  ::getrlimit(RLIMIT_MEMLOCK, &memlock);
-  if (::geteuid() != 0 && memlock.rlim_cur != RLIM_INFINITY) host.memlock_bytes = memlock.rlim_cur;
+  host.memlock_bytes = uring_standing().memlock_bytes;
   cpu_set_t set;
   CPU_ZERO(&set);
   ::sched_getaffinity(0, sizeof(set), &set);

@@ -28,7 +28,7 @@ inline constexpr Nanos wait_never = 0;
 struct KernelFeatures {
   std::string name;                  // "io_uring", "posix", "sim"
   std::vector<std::string> used;     // features in use, by their io_uring names
-  std::vector<std::string> missing;  // each "feature: what is done instead"
+  std::vector<std::string> missing;  // each "feature: what is done instead (ERRNO: cause; cure)"
   std::size_t registered_bytes = 0;
 };
 

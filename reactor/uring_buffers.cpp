@@ -43,6 +43,7 @@ Result<> ProvidedBuffers::open(std::size_t count, std::size_t bytes_each, bool s
     registration.bgid = group;
     if (int failed = io_uring_register_buf_ring(ring_.raw(), &registration, 0); failed != 0) {
       ::munmap(entries, ring_entries_ * sizeof(io_uring_buf));
+      refusal_ = -failed;
       return fail(error_from_errno(-failed));
     }
     shared_ = static_cast<io_uring_buf_ring*>(entries);

@@ -27,6 +27,8 @@ class ProvidedBuffers {
   /// `shared` = the kernel picks buffers from a ring; otherwise take() does.
   Result<> open(std::size_t count, std::size_t bytes_each, bool shared);
   bool is_open() const { return memory_ != nullptr; }
+  /// errno of the refused ring, when open() failed with `shared`.
+  int refusal() const { return refusal_; }
   /// Where buffer `id` lies.
   std::byte* memory_of(std::int32_t id) const { return memory_ + static_cast<std::size_t>(id) * bytes_each_; }
   std::size_t bytes_each() const { return bytes_each_; }
@@ -47,6 +49,7 @@ class ProvidedBuffers {
   std::size_t count_ = 0;
   std::size_t bytes_each_ = 0;
   std::size_t ring_entries_ = 0;
+  int refusal_ = 0;
   io_uring_buf_ring* shared_ = nullptr;
 
   std::vector<std::int32_t> free_;  // not shared only

@@ -46,13 +46,13 @@ UringKernel::UringKernel(const UringOptions& options)
 Result<std::unique_ptr<UringKernel>> UringKernel::create(const UringOptions& options, std::string& why) {
   std::unique_ptr<UringKernel> kernel(new UringKernel(options));
   KernelFeatures& features = kernel->features_;
-  if (int failed = kernel->ring_->open(options, features.used, features.missing); failed != 0) {
-    why = why_refused(-failed, read_io_uring_disabled());
+  if (int failed = kernel->ring_->open(options, kernel->standing_, features.used, features.missing); failed != 0) {
+    why = why_refused(-failed, kernel->standing_);
     return fail(error_from_errno(-failed));
   }
   unsigned workers[2] = {system_workers_max, system_workers_max};
-  if (io_uring_register_iowq_max_workers(kernel->ring_->raw(), workers) != 0)
-    features.missing.emplace_back("IOWQ_MAX_WORKERS: the system chooses how many threads serve punted work");
+  if (int refused = io_uring_register_iowq_max_workers(kernel->ring_->raw(), workers); refused != 0)
+    kernel->miss({"IOWQ_MAX_WORKERS", "the system chooses how many threads serve punted work", "5.15"}, -refused);
   if (!kernel->helper_->start() || !try_worker(*kernel->ring_)) {
     why = thread_refused;
     return fail(Error::too_many_files);
@@ -60,39 +60,50 @@ Result<std::unique_ptr<UringKernel>> UringKernel::create(const UringOptions& opt
   kernel->open_tables();
   kernel->choose_receive();
   if (!kernel->choose_wake()) {
-    why = why_refused(EMFILE, std::nullopt);
+    why = why_refused(EMFILE, kernel->standing_);
     return fail(Error::too_many_files);
   }
   return kernel;
 }
 
+void UringKernel::miss(const MissingFeature& feature, int system_errno) {
+  features_.missing.push_back(missing_line(feature, system_errno, "io_uring_register", standing_));
+}
+
 void UringKernel::open_tables() {
-  if (options_.registered_memory && memory_->open()) features_.used.emplace_back("BUFFERS_SPARSE");
-  else features_.missing.emplace_back("BUFFERS_SPARSE: pages are pinned for each direct read and write");
-  if (options_.registered_files && files_->open()) features_.used.emplace_back("FILES_SPARSE");
-  else features_.missing.emplace_back("FILES_SPARSE: files are looked up for each operation");
+  const int memory = options_.registered_memory ? memory_->open() : 0;
+  if (memory_->is_open()) features_.used.emplace_back("BUFFERS_SPARSE");
+  else miss({"BUFFERS_SPARSE", "pages are pinned for each direct read and write", "5.19"}, -memory);
+  const int files = options_.registered_files ? files_->open() : 0;
+  if (options_.registered_files && files == 0) features_.used.emplace_back("FILES_SPARSE");
+  else miss({"FILES_SPARSE", "files are looked up for each operation", "5.19"}, -files);
 }
 
 void UringKernel::choose_receive() {
-  ReceiveSupport support = try_receive(*ring_);
-  shared_buffers_ = options_.provided_ring && support != ReceiveSupport::plain;
+  const ReceiveSupport support = try_receive(*ring_);
+  shared_buffers_ = options_.provided_ring && support.provided_refusal == 0;
   // Multishot receive needs the buffer ring; the kernels that have it all have multishot accept.
-  multishot_ = options_.multishot && support == ReceiveSupport::provided_multishot;
+  multishot_ = options_.multishot && support.multishot_refusal == 0;
   if (shared_buffers_) features_.used.emplace_back("PBUF_RING");
-  else features_.missing.emplace_back("PBUF_RING: sockets are polled and read into buffers picked here");
+  else
+    miss({"PBUF_RING", "sockets are polled and read into buffers picked here", "5.19"},
+         options_.provided_ring ? support.provided_refusal : 0);
   if (multishot_) features_.used.emplace_back(shared_buffers_ ? "ACCEPT_MULTISHOT RECV_MULTISHOT" : "ACCEPT_MULTISHOT");
-  else features_.missing.emplace_back("ACCEPT_MULTISHOT RECV_MULTISHOT: each accept and receive is asked for anew");
+  else
+    miss({"ACCEPT_MULTISHOT RECV_MULTISHOT", "each accept and receive is asked for anew", "6.0"},
+         options_.multishot ? support.multishot_refusal : 0);
 }
 
 bool UringKernel::choose_wake() {
-  message_wake_ = options_.message_wake && send_ring_message(ring_->descriptor(), data_wake_message) == 0;
+  const int refused = options_.message_wake ? send_ring_message(ring_->descriptor(), data_wake_message) : 0;
+  message_wake_ = options_.message_wake && refused == 0;
   if (message_wake_) {
     while (ring_->completions() == 0) ring_->enter(true, nanos_per_milli);  // the trial's own message
     ring_->consume(1);
     features_.used.emplace_back("SEND_MSG_RING");
     return true;
   }
-  features_.missing.emplace_back("SEND_MSG_RING: a sleeping thread is woken through an eventfd");
+  miss({"SEND_MSG_RING", "a sleeping thread is woken through an eventfd", "6.13"}, -refused);
   wake_descriptor_ = ::eventfd(0, EFD_CLOEXEC);
   if (wake_descriptor_ < 0) return false;
   arm_wake_descriptor();
@@ -250,9 +261,10 @@ std::uint64_t UringKernel::seed() {
 std::size_t UringKernel::register_memory(MutableBytes memory) {
   std::size_t registered = memory_->add(memory);
   features_.registered_bytes += registered;
-  if (registered < memory.size() && options_.registered_memory)
-    features_.missing.push_back("REGISTER_BUFFERS of " + std::to_string((memory.size() - registered) / KiB) +
-                                " KiB: refused (see ulimit -l), pages are pinned for each transfer there");
+  if (registered < memory.size() && memory_->is_open()) {
+    const std::string name = "REGISTER_BUFFERS of " + std::to_string((memory.size() - registered) / KiB) + " KiB";
+    miss({name.c_str(), "pages are pinned for each transfer there", "5.13"}, -memory_->refusal());
+  }
   return registered;
 }
 
@@ -261,7 +273,7 @@ Result<> UringKernel::provide_buffers(std::size_t count, std::size_t bytes_each)
   if (opened || !shared_buffers_ || !buffers_->is_open()) return opened;  // only a refused ring has a way around
   shared_buffers_ = false;
   std::erase(features_.used, "PBUF_RING");
-  features_.missing.emplace_back("PBUF_RING: refused; sockets are polled and read into buffers picked here");
+  miss({"PBUF_RING", "sockets are polled and read into buffers picked here", "5.19"}, buffers_->refusal());
   buffers_ = std::make_unique<ProvidedBuffers>(*ring_);
   return buffers_->open(count, bytes_each, shared_buffers_);
 }

@@ -20,6 +20,7 @@
 #include "reactor/helper_thread.hpp"
 #include "reactor/kernel.hpp"
 #include "reactor/uring_options.hpp"
+#include "reactor/uring_refusal.hpp"
 
 struct io_uring_sqe;
 struct io_uring_cqe;
@@ -65,6 +66,8 @@ class UringKernel final : public Kernel {
   void choose_receive();
   bool choose_wake();  // false = no descriptor to be woken with
   void open_tables();
+  /// Names a feature that io_uring_register refused, and why.
+  void miss(const MissingFeature& feature, int system_errno);
 
   void start(Operation& operation);
   bool make_room();
@@ -94,6 +97,7 @@ class UringKernel final : public Kernel {
   void starve(Operation& operation);
 
   const UringOptions options_;
+  const UringStanding standing_ = uring_standing();
   KernelFeatures features_;
   bool shared_buffers_ = false;  // provided receives use a buffer ring
   bool multishot_ = false;

@@ -25,7 +25,7 @@ constexpr unsigned submission_entries_min = 64;
 struct Attempt {
   unsigned flags;
   const char* used;
-  const char* missing;  // what was taken away to get here; nullptr for the first
+  MissingFeature missing;  // what was taken away to get here; no name for the first
 };
 
 constexpr unsigned base_flags = IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL;
@@ -35,11 +35,14 @@ constexpr unsigned coop_flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN
 
 // From best to plainest. What a row says is missing stays missing in the rows below it.
 constexpr std::array attempts{
-    Attempt{defer_flags | setup_no_sq_array, "SINGLE_ISSUER DEFER_TASKRUN TASKRUN_FLAG NO_SQARRAY", nullptr},
-    Attempt{defer_flags, "SINGLE_ISSUER DEFER_TASKRUN TASKRUN_FLAG", "NO_SQARRAY: an index array is filled in once"},
-    Attempt{coop_flags, "COOP_TASKRUN TASKRUN_FLAG",
-            "SINGLE_ISSUER DEFER_TASKRUN: completions are run at any return to user space"},
-    Attempt{IORING_SETUP_CQSIZE, "CQSIZE", "COOP_TASKRUN: completions interrupt the thread"},
+    Attempt{defer_flags | setup_no_sq_array, "SINGLE_ISSUER DEFER_TASKRUN TASKRUN_FLAG NO_SQARRAY", {}},
+    Attempt{defer_flags,
+            "SINGLE_ISSUER DEFER_TASKRUN TASKRUN_FLAG",
+            {"NO_SQARRAY", "an index array is filled in once", "6.6"}},
+    Attempt{coop_flags,
+            "COOP_TASKRUN TASKRUN_FLAG",
+            {"SINGLE_ISSUER DEFER_TASKRUN", "completions are run at any return to user space", "6.1"}},
+    Attempt{IORING_SETUP_CQSIZE, "CQSIZE", {"COOP_TASKRUN", "completions interrupt the thread", "5.19"}},
 };
 
 bool wanted(const UringOptions& options, unsigned flags) {
@@ -70,11 +73,14 @@ int UringRing::set_up(const UringOptions& options, unsigned flags) {
   return 0;
 }
 
-int UringRing::open_best(const UringOptions& options, std::string& used, std::vector<std::string>& missing) {
-  int failed = -EINVAL;
+int UringRing::open_best(const UringOptions& options, const UringStanding& standing, std::string& used,
+                         std::vector<std::string>& missing) {
+  int failed = 0;  // of the attempt before; 0 = it was not wanted
   missing.clear();
   for (const Attempt& attempt : attempts) {
-    if (attempt.missing != nullptr) missing.emplace_back(attempt.missing);
+    if (attempt.missing.name != nullptr)
+      missing.push_back(missing_line(attempt.missing, -failed, "io_uring_setup", standing));
+    failed = 0;
     if (!wanted(options, attempt.flags)) continue;
     failed = set_up(options, attempt.flags);
     if (failed == 0) used = attempt.used;
@@ -83,35 +89,44 @@ int UringRing::open_best(const UringOptions& options, std::string& used, std::ve
   return failed;
 }
 
-int UringRing::open(const UringOptions& options, std::vector<std::string>& used, std::vector<std::string>& missing) {
+int UringRing::open(const UringOptions& options, const UringStanding& standing, std::vector<std::string>& used,
+                    std::vector<std::string>& missing) {
   MR_ASSERT(!open_);
   UringOptions fitting = options;
   std::string flags;
   std::vector<std::string> stripped;
-  int failed = open_best(fitting, flags, stripped);
+  int failed = open_best(fitting, standing, flags, stripped);
   while (failed == -ENOMEM && fitting.submission_entries > submission_entries_min) {
     fitting.submission_entries /= 4;
     fitting.completion_entries /= 4;
-    failed = open_best(fitting, flags, stripped);
+    failed = open_best(fitting, standing, flags, stripped);
   }
   if (failed != 0) return failed;
   used.push_back(flags);
   missing.insert(missing.end(), stripped.begin(), stripped.end());
-  if (fitting.submission_entries != options.submission_entries)
-    missing.push_back("queues of " + std::to_string(options.submission_entries) + " entries: " +
-                      std::to_string(fitting.submission_entries) + " fit the limit on locked memory (see ulimit -l)");
+  if (fitting.submission_entries != options.submission_entries) {
+    const std::string name = "queues of " + std::to_string(options.submission_entries) + " entries";
+    const std::string instead = std::to_string(fitting.submission_entries) + " are used";
+    missing.push_back(missing_line({name.c_str(), instead.c_str(), ""}, ENOMEM, "io_uring_setup", standing));
+  }
   // Without these, completions could get lost and waiting could not be bounded; every kernel since 5.11 has them.
   constexpr unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_FAST_POLL | IORING_FEAT_EXT_ARG;
   if ((ring_.features & needed) != needed) return -ENOSYS;
   // A filter may allow the set-up and refuse the rest.
   if (int entered = call(0, false, 0, false); entered == -EPERM || entered == -EACCES || entered == -ENOSYS)
     return entered;
-  registered_descriptor_ = io_uring_register_ring_fd(&ring_) == 1;
+  const int registered = io_uring_register_ring_fd(&ring_);
+  registered_descriptor_ = registered == 1;
   if (registered_descriptor_) used.emplace_back("REGISTERED_RING");
-  else missing.emplace_back("REGISTERED_RING: the descriptor is looked up at each call");
+  else
+    missing.push_back(missing_line({"REGISTERED_RING", "the descriptor is looked up at each call", "5.18"},
+                                   registered < 0 ? -registered : EINVAL, "io_uring_register", standing));
   no_iowait_ = options.no_iowait && (ring_.features & feature_no_iowait) != 0;
   if (no_iowait_) used.emplace_back("NO_IOWAIT");
-  else missing.emplace_back("NO_IOWAIT: an idle server is counted as waiting for I/O (/proc/pressure/io)");
+  else
+    missing.push_back(
+        missing_line({"NO_IOWAIT", "an idle server is counted as waiting for I/O (/proc/pressure/io)", "6.15"},
+                     options.no_iowait ? EINVAL : 0, "io_uring_enter", standing));
   return 0;
 }
 

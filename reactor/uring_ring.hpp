@@ -11,6 +11,7 @@
 
 #include "base/units.hpp"
 #include "reactor/uring_options.hpp"
+#include "reactor/uring_refusal.hpp"
 
 namespace millrace {
 
@@ -23,7 +24,8 @@ class UringRing {
 
   /// 0 or -errno. Flags are stripped one by one until the kernel accepts, and the queues shrink to what the limit on
   /// locked memory allows; `used` and `missing` tell.
-  int open(const UringOptions& options, std::vector<std::string>& used, std::vector<std::string>& missing);
+  int open(const UringOptions& options, const UringStanding& standing, std::vector<std::string>& used,
+           std::vector<std::string>& missing);
 
   /// The next submission entry, cleared; nullptr when the queue is full (enter() makes room).
   io_uring_sqe* next_sqe();
@@ -51,7 +53,8 @@ class UringRing {
   int descriptor() const { return ring_.ring_fd; }
 
  private:
-  int open_best(const UringOptions& options, std::string& used, std::vector<std::string>& missing);
+  int open_best(const UringOptions& options, const UringStanding& standing, std::string& used,
+                std::vector<std::string>& missing);
   int set_up(const UringOptions& options, unsigned flags);
   int call(unsigned to_submit, bool wait, Nanos timeout, bool parked);
 

@@ -1,19 +1,23 @@
 #include "reactor/uring_tables.hpp"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "base/assert.hpp"
 
 namespace millrace {
 
-bool RegisteredMemory::open() {
-  open_ = io_uring_register_buffers_sparse(ring_.raw(), ranges_max) == 0;
+int RegisteredMemory::open() {
+  refusal_ = io_uring_register_buffers_sparse(ring_.raw(), ranges_max);
+  open_ = refusal_ == 0;
   if (open_) ranges_.reserve(ranges_max);
-  return open_;
+  return refusal_;
 }
 
 std::size_t RegisteredMemory::add(MutableBytes memory) {
-  if (!open_ || ranges_.size() == ranges_max) return 0;
+  if (!open_) return 0;
+  refusal_ = -ENOSPC;
+  if (ranges_.size() == ranges_max) return 0;
   constexpr std::size_t range_bytes_max = GiB;  // the kernel's own limit for one range
   std::size_t bytes = std::min(memory.size(), range_bytes_max);
   for (; bytes >= range_bytes_min; bytes = align_down(bytes / 2, block_bytes)) {
@@ -25,14 +29,15 @@ std::size_t RegisteredMemory::add(MutableBytes memory) {
       ranges_.emplace_back(memory.data(), bytes);
       return bytes;
     }
+    refusal_ = stored < 0 ? stored : -EINVAL;
   }
   return 0;
 }
 
-bool RegisteredFiles::open() {
-  if (io_uring_register_files_sparse(ring_.raw(), files_max) != 0) return false;
+int RegisteredFiles::open() {
+  if (int refused = io_uring_register_files_sparse(ring_.raw(), files_max); refused != 0) return refused;
   for (int slot = static_cast<int>(files_max); slot > 0; --slot) free_.push_back(slot - 1);
-  return true;
+  return 0;
 }
 
 void RegisteredFiles::add(int descriptor) {

@@ -20,8 +20,11 @@ class RegisteredMemory {
   static constexpr std::size_t range_bytes_min = 64 * KiB;
 
   explicit RegisteredMemory(UringRing& ring) : ring_(ring) {}
-  /// Reserves the table; false when the kernel has none.
-  bool open();
+  /// Reserves the table. 0 or -errno.
+  int open();
+  bool is_open() const { return open_; }
+  /// -errno of what was refused last.
+  int refusal() const { return refusal_; }
   /// Registers as much from the front as memlock allows, halving on the way; returns the bytes.
   std::size_t add(MutableBytes memory);
   /// The number of the range that wholly holds [data, data + length).
@@ -36,6 +39,7 @@ class RegisteredMemory {
  private:
   UringRing& ring_;
   bool open_ = false;
+  int refusal_ = 0;
   std::vector<Bytes> ranges_;
 };
 
@@ -46,7 +50,8 @@ class RegisteredFiles {
   static constexpr unsigned files_max = 512;
 
   explicit RegisteredFiles(UringRing& ring) : ring_(ring) {}
-  bool open();
+  /// 0 or -errno.
+  int open();
   /// No slot left, or refused: the file is simply used by its descriptor.
   void add(int descriptor);
   void remove(int descriptor);

@@ -44,7 +44,7 @@ def refuse(calls, number):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--refuse", choices=["all", *CALLS])
-    parser.add_argument("--errno", choices=["EPERM", "ENOSYS"], default="EPERM")
+    parser.add_argument("--errno", choices=["EPERM", "ENOSYS", "EINVAL", "ENOMEM"], default="EPERM")
     parser.add_argument("--memlock", type=int)
     parser.add_argument("--processes", type=int)
     parser.add_argument("--user", type=int)

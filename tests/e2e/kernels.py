@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -66,11 +67,11 @@ def refused(case, *flags, words):
 
 
 def seccomp_eperm(case):
-    return refused(case, "--refuse", "all", words=["posix uses epoll", "missing: io_uring is denied", "seccomp"])
+    return refused(case, "--refuse", "all", words=["posix uses epoll", "missing: io_uring is denied by a security filter (EPERM, a seccomp filter"])
 
 
 def seccomp_enosys(case):
-    return refused(case, "--refuse", "all", "--errno", "ENOSYS", words=["posix uses epoll", "no io_uring", "seccomp"])
+    return refused(case, "--refuse", "all", "--errno", "ENOSYS", words=["posix uses epoll", "ENOSYS", "seccomp"])
 
 
 def seccomp_enter(case):
@@ -78,9 +79,19 @@ def seccomp_enter(case):
 
 
 def seccomp_register(case):
-    """Rings, but nothing registered: each feature is worked around by itself, and named."""
-    return refused(case, "--refuse", "register",
-                   words=["io_uring uses", "BUFFERS_SPARSE: ", "FILES_SPARSE: ", "PBUF_RING: ", "SEND_MSG_RING: "])
+    """Rings, but nothing registered: each feature is worked around by itself, and named with the cause that the errno has."""
+    for name, cause, wrong in (("EPERM", "a seccomp filter denies io_uring_register", "ulimit -l"), ("ENOSYS", "a seccomp filter denies io_uring_register", "ulimit -l"),
+                               ("EINVAL", "this kernel lacks it; run on Linux", "ulimit -l"), ("ENOMEM", "out of memory" if os.geteuid() == 0 else "ulimit -l", "seccomp")):
+        server = confined(case, under=["--refuse", "register", "--errno", name], name=name)
+        line = expect_line(server, "io_uring uses")
+        missing = stat_of(server)["cores"][0]["missing"]
+        for feature in ("BUFFERS_SPARSE", "FILES_SPARSE", "PBUF_RING", "ACCEPT_MULTISHOT RECV_MULTISHOT", "SEND_MSG_RING", "REGISTERED_RING", "IOWQ_MAX_WORKERS"):
+            found = [each for each in missing if each.startswith(feature + ": ")]
+            expect(len(found) == 1 and f"({name}: " in found[0] and cause in found[0], f"{feature} with {name}: {found}")
+            expect(found[0] in line, f"stat says {found[0]!r}, the start line does not")
+        expect(wrong not in line, f"{name} is not cured by {wrong}: {line}")
+        expect_identity(server, "registered")
+        server.stop()
 
 
 def with_sysctl(case, value, *under, words):
@@ -120,6 +131,20 @@ def sysctl_for_administrators(case):
     return with_sysctl(case, 1, "--user", str(NOBODY), words=["kernel.io_uring_disabled is 1", "kernel.io_uring_group"])
 
 
+def sysctl_and_seccomp(case):
+    """Two refuse: who is let through by one is told of the other only, who is let through by none is told of both."""
+    if os.geteuid() != 0:
+        raise Skip("root", "becomes another user")
+    os.chmod(case.folder, 0o777)
+    line = with_sysctl(case, 1, "--refuse", "all", words=["seccomp profile"])
+    expect("run as root" not in line and "io_uring_disabled" not in line, f"root is told to be root: {line}")
+    shutil.rmtree(case.path())
+    line = with_sysctl(case, 1, "--refuse", "all", "--user", str(NOBODY), words=["run as root", "kernel.io_uring_group", "seccomp profile"])
+    shutil.rmtree(case.path())
+    with_sysctl(case, 2, "--refuse", "all", words=["kernel.io_uring_disabled=0", "seccomp profile"])
+    return line
+
+
 def uring_or_nothing(case):
     server = confined(case, "--kernel", "uring", under=["--refuse", "all"], wait=False)
     expect(server.wait_for_end() == 1, "it did not end with status 1")
@@ -130,7 +155,7 @@ def memlock_64_kib(case):
     if os.geteuid() != 0:
         raise Skip("root", "becomes another user")
     os.chmod(case.folder, 0o777)
-    return refused(case, "--memlock", "65536", "--user", str(NOBODY), words=["io_uring uses", "queues of 1024 entries: ", "REGISTER_BUFFERS of ", "ulimit -l"])
+    return refused(case, "--memlock", "65536", "--user", str(NOBODY), words=["io_uring uses", "queues of 1024 entries: ", "REGISTER_BUFFERS of ", "(ENOMEM: the limit on locked memory, 64 KiB, is used up; raise it with `ulimit -l`"])
 
 
 def unprivileged_user(case):
@@ -299,7 +324,8 @@ def quickstart_without_direct_io(case):
 
 
 CASES = [(function.__name__, function) for function in (
-    seccomp_eperm, seccomp_enosys, seccomp_enter, seccomp_register, sysctl_off, sysctl_for_administrators, uring_or_nothing, memlock_64_kib, unprivileged_user,
+    seccomp_eperm, seccomp_enosys, seccomp_enter, seccomp_register, sysctl_off, sysctl_for_administrators,
+    sysctl_and_seccomp, uring_or_nothing, memlock_64_kib, unprivileged_user,
     one_directory_two_kernels,
     quickstart_without_io_uring, quickstart_without_direct_io, idle_sees_threads_that_end, idle)]
 

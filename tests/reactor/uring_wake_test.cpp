@@ -1,15 +1,5 @@
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cstddef>
 #include <thread>
 
-#include "reactor/uring_probe.hpp"
 #include "tests/reactor/uring_harness.hpp"
 
 namespace millrace::test {
@@ -102,71 +92,6 @@ TEST_P(UringWakeTest, features_name_what_is_used_and_what_replaces_the_rest) {
   EXPECT_EQ(missing("BUFFERS_SPARSE"), !options.registered_memory);
   EXPECT_EQ(missing("FILES_SPARSE"), !options.registered_files);
   EXPECT_EQ(missing("SEND_MSG_RING"), !options.message_wake);
-}
-
-TEST(UringRefusedTest, each_cause_has_its_sentence) {
-  EXPECT_NE(why_refused(EPERM, 2).find("kernel.io_uring_disabled=0"), std::string::npos);
-  EXPECT_NE(why_refused(EPERM, 1).find("io_uring_group"), std::string::npos);
-  EXPECT_NE(why_refused(EPERM, 0).find("seccomp"), std::string::npos);
-  EXPECT_NE(why_refused(EPERM, std::nullopt).find("seccomp"), std::string::npos);
-  EXPECT_NE(why_refused(ENOSYS, std::nullopt).find("6.1"), std::string::npos);
-  EXPECT_NE(why_refused(ENOMEM, 0).find("ulimit -l"), std::string::npos);
-  EXPECT_NE(why_refused(EMFILE, 0).find("ulimit -n"), std::string::npos);
-}
-
-// In a child, because a filter cannot be taken off again. Exit status 0 = refused with the sentence about seccomp.
-int refused_by_filter(int system_errno) {
-  sock_filter code[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(system_errno)),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  sock_fprog program{static_cast<unsigned short>(std::size(code)), code};
-  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return 2;
-  if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) return 3;
-  std::string why;
-  if (UringKernel::create({}, why)) return 4;
-  return why.find("seccomp") != std::string::npos && why.find("profile") != std::string::npos ? 0 : 5;
-}
-
-TEST(UringRefusedTest, a_seccomp_filter_is_named) {
-  for (int system_errno : {EPERM, ENOSYS}) {
-    pid_t child = ::fork();
-    ASSERT_GE(child, 0);
-    if (child == 0) ::_exit(refused_by_filter(system_errno));
-    int status = 0;
-    ASSERT_EQ(::waitpid(child, &status, 0), child);
-    ASSERT_TRUE(WIFEXITED(status));
-    EXPECT_EQ(WEXITSTATUS(status), 0);
-  }
-}
-
-// In a child that gives up root: root may lock what it likes. Exit status 0 = a part was registered and writes go on.
-int half_of_it_is_registered() {
-  rlimit small{4 * MiB, 4 * MiB};
-  if (::setrlimit(RLIMIT_MEMLOCK, &small) != 0) return 2;
-  if (::getuid() == 0 && ::setuid(65534) != 0) return 3;
-  std::string why;
-  auto kernel = UringKernel::create({}, why);
-  if (!kernel) return 4;
-  constexpr std::size_t bytes = 16 * MiB;
-  auto* memory = static_cast<std::byte*>(std::aligned_alloc(block_bytes, bytes));
-  std::size_t registered = (*kernel)->register_memory({memory, bytes});
-  std::free(memory);
-  if (registered == 0 || registered > 4 * MiB) return 5;
-  if ((*kernel)->features().registered_bytes != registered) return 6;
-  return (*kernel)->features().missing.back().find("ulimit -l") != std::string::npos ? 0 : 7;
-}
-
-TEST(UringRefusedTest, a_small_memlock_registers_a_part) {
-  pid_t child = ::fork();
-  ASSERT_GE(child, 0);
-  if (child == 0) ::_exit(half_of_it_is_registered());
-  int status = 0;
-  ASSERT_EQ(::waitpid(child, &status, 0), child);
-  ASSERT_TRUE(WIFEXITED(status));
-  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 }  // namespace
