@@ -9,13 +9,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <numeric>
-#include <sstream>
 #include <vector>
 
 #include "base/units.hpp"
+#include "cli/doctor_ground.hpp"
 #include "cli/doctor_measured.hpp"
 #include "reactor/placement.hpp"
 
@@ -28,44 +27,6 @@ using Clock = std::chrono::steady_clock;
 constexpr std::size_t trial_bytes_max = 64 * MiB;
 constexpr auto time_per_measure = std::chrono::milliseconds(1200);
 constexpr auto fill_time_max = std::chrono::seconds(3);
-
-struct Mount {
-  std::string point, type, options, device;
-};
-
-/// The mount that holds `path`, from /proc/self/mountinfo.
-Mount mount_of(const std::string& path) {
-  Mount best;
-  std::ifstream file("/proc/self/mountinfo");
-  for (std::string line; std::getline(file, line);) {
-    std::istringstream words(line);
-    std::string id, parent, device, root, point, options, word, type, source, super;
-    words >> id >> parent >> device >> root >> point >> options;
-    while (words >> word && word != "-") {
-    }
-    words >> type >> source >> super;
-    bool inside = path == point || point == "/" || path.rfind(point + "/", 0) == 0;
-    if (inside && point.size() >= best.point.size()) best = {point, type, options + "," + super, device};
-  }
-  return best;
-}
-
-std::string first_line(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
-
-/// What the block device under `mount`, or the disk it is a part of, says about itself; empty when there is none (overlay,
-/// tmpfs, network).
-std::string device_says(const Mount& mount, const char* name) {
-  std::string block = "/sys/dev/block/" + mount.device;
-  std::string value = first_line(block + "/" + name);
-  if (value.empty()) value = first_line(block + "/../" + name);
-  value.erase(value.find_last_not_of(' ') + 1);
-  return value;
-}
 
 WriteSpeed speed_of(std::vector<double> micros, int refusal) {
   if (micros.empty()) return {.refusal = refusal};
@@ -207,14 +168,17 @@ DiskMeasured measure_disk(const std::string& directory, const DoctorProgress& pr
   DiskMeasured disk;
   std::error_code error;
   std::string path = std::filesystem::canonical(directory, error).string();
-  Mount mount = mount_of(error ? directory : path);
-  disk.mount_point = mount.point;
-  disk.filesystem = mount.type;
-  disk.mount_options = mount.options;
-  disk.write_cache = device_says(mount, "queue/write_cache");
-  disk.rotates = device_says(mount, "queue/rotational") == "1";
-  disk.vendor = device_says(mount, "device/vendor");
-  disk.model = device_says(mount, "device/model");
+  const Ground ground = ground_of(error ? directory : path);
+  disk.mount_point = ground.mount.point;
+  disk.filesystem = ground.mount.type;
+  disk.mount_options = ground.mount.options;
+  disk.memory = ground.memory;
+  disk.name = disk_name(ground);
+  disk.write_cache = device_says(ground, "queue/write_cache");
+  disk.durable_writes = device_says(ground, "queue/fua") == "1";
+  disk.rotates = device_says(ground, "queue/rotational") == "1";
+  disk.vendor = device_says(ground, "device/vendor");
+  disk.model = device_says(ground, "device/model");
   measure_space(directory, disk);
   // Others need room as well, meanwhile.
   std::size_t trial_bytes =

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <fstream>
 #include <system_error>
@@ -15,7 +16,6 @@
 #include "base/units.hpp"
 #include "cli/doctor_measured.hpp"
 #include "reactor/kernel_choice.hpp"
-#include "reactor/uring_refusal.hpp"
 
 namespace millrace {
 
@@ -33,13 +33,17 @@ std::string first_line(const std::string& path) {
 void measure_kernel(HostMeasured& host) {
   auto kernel = make_kernel(KernelChoice::uring, host.uring_refusal);
   host.uring = kernel.has_value();
-  if (!kernel) return;
+  if (!kernel) {
+    std::string why;
+    if (!make_kernel(KernelChoice::posix, why)) host.posix_refusal = why;
+    return;
+  }
   host.used = (*kernel)->features().used;
   host.missing = (*kernel)->features().missing;
 }
 
 void measure_limits(HostMeasured& host) {
-  host.memlock_bytes = uring_standing().memlock_bytes;
+  host.memlock_bytes = locked_memory_max();
   cpu_set_t set;
   CPU_ZERO(&set);
   ::sched_getaffinity(0, sizeof(set), &set);
@@ -58,8 +62,8 @@ void measure_clock(HostMeasured& host) {
   host.clock_moved_us = std::chrono::duration_cast<std::chrono::microseconds>(offset() - before).count();
 }
 
-/// Bytes a second through a loopback connection for half a second; 0 when it cannot be made.
-double loopback_rate() {
+/// Bytes a second through a loopback connection for half a second; 0, and why, when it cannot be made.
+double loopback_rate(HostMeasured& host) {
   int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in at{};
   at.sin_family = AF_INET;
@@ -70,6 +74,7 @@ double loopback_rate() {
   int client = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   bool connected = listens && ::connect(client, reinterpret_cast<sockaddr*>(&at), length) == 0;
   double rate = 0;
+  if (!connected) host.loopback_refusal = errno;
   if (connected) {
     int server = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
     std::thread reader;
@@ -80,7 +85,7 @@ double loopback_rate() {
         }
       });
     } catch (const std::system_error&) {
-      // A limit on processes: what has no receiver sends nothing.
+      host.loopback_no_thread = true;
     }
     std::vector<char> buffer(256 * KiB);
     std::uint64_t sent = 0;
@@ -110,7 +115,7 @@ HostMeasured measure_host(const DoctorProgress& progress) {
   progress("clock");
   measure_clock(host);
   progress("loopback throughput");
-  host.loopback_bytes_per_second = loopback_rate();
+  host.loopback_bytes_per_second = loopback_rate(host);
   return host;
 }
 

@@ -23,8 +23,11 @@ constexpr std::uint64_t space_wanted = 1 * GiB;
 constexpr std::uint64_t inodes_needed = 16;
 constexpr std::uint64_t inodes_wanted = 1000;
 constexpr double slow_disk_mb = 50;
-constexpr double fastest_disk_us =
-    8;  // no flash and no controller's cache syncs faster through a filesystem; memory does
+// No flash and no controller's cache answers one request faster through a filesystem; memory does.
+constexpr double fastest_disk_us = 8;
+// A flush that takes less is none: its request alone takes as long.
+constexpr double fastest_flush_us = 5;
+constexpr double fast_disk_us = 200;
 
 std::string join(const std::vector<std::string>& parts, const char* between) {
   std::string text;
@@ -42,6 +45,11 @@ const char* finding_name(Finding finding) {
 }
 
 void judge_io_uring(const HostMeasured& host, DoctorRows& rows) {
+  if (!host.uring && !host.posix_refusal.empty()) {
+    rows.push_back({"io_uring", Finding::broken,
+                    "refused, and what is used instead is as well: the server does not start", host.posix_refusal});
+    return;
+  }
   if (!host.uring) {
     rows.push_back({"io_uring", Finding::costs,
                     "refused; epoll and file threads are used instead, two hand-overs between threads a disk operation",
@@ -85,9 +93,21 @@ void judge_clock(const HostMeasured& host, DoctorRows& rows) {
 
 void judge_loopback(const HostMeasured& host, DoctorRows& rows) {
   double rate = host.loopback_bytes_per_second;
+  if (host.loopback_no_thread) {
+    rows.push_back(
+        {"loopback", Finding::broken, "not measured: no second thread can be started",
+         "the limit on processes and threads is reached, and the server needs some as well; raise it (ulimit "
+         "-u, TasksMax= in a systemd unit, a container's pids limit)"});
+    return;
+  }
   if (rate == 0) {
-    rows.push_back({"loopback", Finding::broken, "no connection to 127.0.0.1",
-                    "the loopback interface is down or filtered; bring it up with: ip link set lo up"});
+    const bool files = host.loopback_refusal == EMFILE || host.loopback_refusal == ENFILE;
+    const bool denied = host.loopback_refusal == EPERM || host.loopback_refusal == EACCES;
+    rows.push_back({"loopback", Finding::broken,
+                    fmt::format("no connection to 127.0.0.1: {}", std::strerror(host.loopback_refusal)),
+                    files    ? "out of file descriptors; raise the limit with ulimit -n"
+                    : denied ? "sockets are denied to this process by a security filter or a firewall; allow them"
+                             : "the loopback interface is down or filtered; bring it up with: ip link set lo up"});
     return;
   }
   bool slow = rate < loopback_wanted;
@@ -166,11 +186,24 @@ void judge_space(const DiskMeasured& disk, DoctorRows& rows) {
   rows.push_back(row);
 }
 
+bool is_virtual(const DiskMeasured& disk) {
+  return std::ranges::any_of(std::array{"QEMU", "VBOX", "VMware", "Virtual", "Amazon", "nvme_card", "Microsoft"},
+                             [&disk](const char* word) { return disk.model.find(word) != std::string::npos; });
+}
+
 /// A disk that really turns. What is behind virtio, a hypervisor's SCSI or a RAID controller calls itself rotating too.
-bool spins(const DiskMeasured& disk) {
-  if (!disk.rotates || disk.vendor != "ATA") return false;
-  return std::ranges::none_of(std::array{"QEMU", "VBOX", "VMware", "Virtual"},
-                              [&disk](const char* word) { return disk.model.find(word) != std::string::npos; });
+bool spins(const DiskMeasured& disk) { return disk.rotates && disk.vendor == "ATA" && !is_virtual(disk); }
+
+/// A drive that may have capacitors: its cache survives a power cut, so a durable write costs it nothing.
+bool may_be_protected(const DiskMeasured& disk) {
+  return disk.name.starts_with("nvme") && disk.durable_writes && !is_virtual(disk);
+}
+
+/// What the fastest disk there is needs, by how often it is asked. An image is written, its file is, and that is flushed; a
+/// device with a volatile cache and no durable writes of its own is written and flushed.
+double fastest_possible_us(const DiskMeasured& disk) {
+  if (disk.name.starts_with("loop")) return 3 * fastest_disk_us;
+  return disk.write_cache == "write back" && !disk.durable_writes ? 2 * fastest_disk_us : fastest_disk_us;
 }
 
 void judge_flush(const DiskMeasured& disk, DoctorRows& rows) {
@@ -179,22 +212,29 @@ void judge_flush(const DiskMeasured& disk, DoctorRows& rows) {
     rows.push_back(unmeasured("flushes", durable.refusal));
     return;
   }
-  double extra = durable.p50_us - disk.plain.p50_us;
+  const double extra = durable.p50_us - disk.plain.p50_us;
+  const bool free_of_cost =
+      disk.write_cache == "write back" && extra < fastest_flush_us && durable.p50_us < fast_disk_us;
   DoctorRow row{
       "flushes", Finding::ok,
       fmt::format("{:.0f} durable 4 KiB writes/s, p50 {:.0f} µs, p99 {:.0f} µs; plain p50 {:.0f} µs; device cache: {}",
                   durable.per_second, durable.p50_us, durable.p99_us, disk.plain.p50_us,
                   disk.write_cache.empty() ? "unknown" : disk.write_cache),
       ""};
-  auto find = [&row](Finding finding, const char* advice) {
+  auto find = [&row](Finding finding, std::string advice) {
     row.finding = finding;
-    row.advice = advice;
+    row.advice = std::move(advice);
   };
-  if (durable.p50_us < fastest_disk_us) {
+  if (!disk.memory.empty()) {
+    find(Finding::broken, "a flush reaches no disk: below is memory (" + disk.memory +
+                              "), gone with the machine's power; put the data on a real disk");
+  } else if (durable.p50_us < fastest_possible_us(disk)) {
     find(Finding::broken,
          "no disk can sync this fast: it is memory, or a cache below lies about flushing; put the data on a real disk, "
          "or set the cache to write through or none");
-  } else if (disk.write_cache == "write back" && extra < 5 && durable.p50_us < 200) {
+  } else if (free_of_cost && may_be_protected(disk)) {
+    row.found += "; so fast only with power-loss protection, which its data sheet should name";
+  } else if (free_of_cost) {
     find(Finding::broken,
          "a flush costs nothing on a device with a volatile cache: something below lies about flushing (a virtual disk "
          "with cache=unsafe?); set it to write through or none");

@@ -21,6 +21,7 @@ struct WriteSpeed {
 struct HostMeasured {
   bool uring = false;
   std::string uring_refusal;  // cause and cure, when there is no io_uring
+  std::string posix_refusal;  // the same for what is used instead; empty = it works, or was not needed
   std::vector<std::string> used, missing;
   std::optional<std::uint64_t> memlock_bytes;  // none = unlimited
   unsigned cores = 0;
@@ -28,6 +29,8 @@ struct HostMeasured {
   std::string clock_source;
   std::int64_t clock_moved_us = 0;  // wall clock against the monotonic one while we looked
   double loopback_bytes_per_second = 0;
+  int loopback_refusal = 0;         // errno of what was refused, when there is no rate
+  bool loopback_no_thread = false;  // no thread could be started to receive
 };
 
 struct DiskMeasured {
@@ -39,7 +42,10 @@ struct DiskMeasured {
   int allocate_refusal = 0;       // errno of fallocate; 0 = it works
   WriteSpeed plain, durable;      // into zeroed space
   WriteSpeed allocated;           // durable, into space that was only allocated
-  std::string write_cache;        // "write back", "write through"; empty = the system does not say
+  std::string memory;       // what below is memory: "tmpfs at /tmp", "the image /a on tmpfs at /"; empty = nothing seen
+  std::string name;         // of the disk, such as nvme0n1; empty = no disk is known
+  std::string write_cache;  // "write back", "write through"; empty = the system does not say
+  bool durable_writes = false;    // the device has them (FUA); else a durable write is a write, then a flush
   bool rotates = false;           // says the system; most virtual disks say so as well
   std::string vendor, model;      // of the device, as it says; empty for virtio and for what is no device
   double fill_mb_per_second = 0;  // 1 MiB writes

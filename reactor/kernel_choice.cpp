@@ -2,6 +2,7 @@
 
 #include "reactor/posix_kernel.hpp"
 #include "reactor/uring_kernel.hpp"
+#include "reactor/uring_refusal.hpp"
 
 namespace millrace {
 
@@ -11,6 +12,8 @@ std::optional<KernelChoice> parse_kernel_choice(std::string_view text) {
   if (text == "posix") return KernelChoice::posix;
   return std::nullopt;
 }
+
+std::optional<std::uint64_t> locked_memory_max() { return uring_standing().memlock_bytes; }
 
 Result<std::unique_ptr<Kernel>> make_kernel(KernelChoice choice, std::string& why) {
   if (choice != KernelChoice::posix) {

@@ -22,6 +22,9 @@ enum class KernelChoice : std::uint8_t {
 /// "auto", "uring", "posix".
 std::optional<KernelChoice> parse_kernel_choice(std::string_view text);
 
+/// The limit on locked memory, in bytes; none = it does not count for this process.
+std::optional<std::uint64_t> locked_memory_max();
+
 /// A kernel for the calling thread. When none can be had (always possible with `uring`; else only for want of threads or
 /// descriptors) `why` names cause and cure in one sentence. A posix kernel says in features().missing why it is none of
 /// io_uring.

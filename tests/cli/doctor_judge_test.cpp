@@ -148,6 +148,66 @@ TEST(Doctor, caches_that_lie_are_called_out) {
   EXPECT_TRUE(says(disk_row(disk, "flushes"), "log"));
 }
 
+TEST(Doctor, memory_that_looks_like_a_disk_is_called_out) {
+  DiskMeasured disk = good_disk();
+  disk.name = "loop0";
+  disk.plain = {60'000, 11, 40};
+  disk.durable = {26'000, 30, 47};
+  EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::ok) << "an image on a fast disk";
+  disk.memory = "the image /a/image on tmpfs at /a";
+  EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::broken);
+  EXPECT_TRUE(says(disk_row(disk, "flushes"), "/a/image on tmpfs"));
+  disk.memory.clear();
+  disk.durable = {26'000, 21, 47};
+  EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::broken) << "its file cannot be seen, its rate can";
+  disk.name = "vda";
+  EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::ok);
+  disk.durable = {60'000, 15, 40};
+  disk.plain = {110'000, 8.5, 20};
+  EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::broken) << "two requests, each faster than any disk";
+  disk.durable_writes = true;
+  EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::ok) << "one request";
+}
+
+TEST(Doctor, a_drive_with_power_loss_protection_is_no_liar) {
+  DiskMeasured disk = good_disk();
+  disk.name = "nvme0n1";
+  disk.model = "SAMSUNG MZQL2960HCJR-00A07";
+  disk.durable_writes = true;
+  disk.plain = {90'000, 11, 20};
+  disk.durable = {85'000, 12, 25};
+  EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::ok);
+  EXPECT_NE(disk_row(disk, "flushes").found.find("power-loss protection"), std::string::npos);
+  disk.model = "QEMU NVMe Ctrl";
+  EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::broken) << "a host that throws flushes away";
+  disk.model = "SAMSUNG MZQL2960HCJR-00A07";
+  disk.write_cache = "write through";
+  EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::ok);
+  EXPECT_EQ(disk_row(disk, "flushes").found.find("power-loss protection"), std::string::npos) << "it says so itself";
+  disk.durable = {200'000, 5, 9};
+  EXPECT_EQ(disk_row(disk, "flushes").finding, Finding::broken) << "too fast for any";
+}
+
+TEST(Doctor, loopback_that_was_not_measured_says_why) {
+  HostMeasured host = good_host();
+  host.loopback_bytes_per_second = 0;
+  host.loopback_refusal = ENETUNREACH;
+  EXPECT_TRUE(says(host_row(host, "loopback"), "ip link"));
+  host.loopback_refusal = EMFILE;
+  EXPECT_TRUE(says(host_row(host, "loopback"), "ulimit -n"));
+  host.loopback_refusal = EPERM;
+  EXPECT_TRUE(says(host_row(host, "loopback"), "security filter"));
+  host.loopback_refusal = 0;
+  host.loopback_no_thread = true;
+  EXPECT_EQ(host_row(host, "loopback").finding, Finding::broken);
+  EXPECT_TRUE(says(host_row(host, "loopback"), "ulimit -u"));
+  EXPECT_FALSE(says(host_row(host, "loopback"), "ip link"));
+  host.uring = false;
+  host.uring_refusal = host.posix_refusal = "no thread can be started";
+  EXPECT_EQ(host_row(host, "io_uring").finding, Finding::broken) << "nothing is left to serve with";
+  EXPECT_EQ(host_row(host, "io_uring").advice, "no thread can be started");
+}
+
 TEST(Doctor, a_virtual_disk_that_calls_itself_rotating_is_judged_by_its_rate) {
   DiskMeasured disk = good_disk();
   disk.plain = {19'000, 52, 90};

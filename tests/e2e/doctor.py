@@ -8,9 +8,9 @@ import sys
 import time
 
 import harness
-from harness import expect, main, run
+from harness import Skip, expect, main, run
 from kernels import CONFINE
-from mounts import expect_root, mount, mount_image, mount_ramfs
+from mounts import expect_root, mount, mount_image, mount_ramfs, system
 
 
 def rows_of(folder):
@@ -106,6 +106,58 @@ def disk_that_calls_itself_rotating(case):
     return f"{row['finding']}: {row['found']}"
 
 
+def image_in_memory(case):
+    """ext4 in a file on tmpfs: tens of thousands of durable writes a second, and none of them reaches a disk. Two filesystems of
+    which the upper one looks like any other."""
+    expect_root()
+    memory = mount(case, "-t", "tmpfs", "-o", "size=400m", "tmpfs")
+    said = []
+    for number, maker in enumerate((["mkfs.ext4", "-q"], ["mkfs.btrfs", "-q"])):
+        if subprocess.run(["which", maker[0]], capture_output=True).returncode != 0:
+            continue
+        mounted = case.path(f"upper{number}")
+        image = os.path.join(memory, "image")
+        with open(image, "wb") as file:
+            file.truncate(300 << 20)
+        system(*maker, image)
+        os.mkdir(mounted)
+        system("mount", "-o", "loop", image, mounted)
+        try:
+            rows, status = rows_of(mounted)
+        finally:
+            system("umount", mounted)
+        row = rows["flushes"]
+        expect(status == 1 and row["finding"] == "broken" and f"the image {image} on tmpfs" in row["advice"], f"memory taken for a disk: {row}")
+        said.append(f"{maker[0]}: {row['found']}")
+    return "\n".join(said)
+
+
+def this_disk_does_not_lie(case):
+    """No false alarm: what this machine's disk does takes the time of a disk, unless it is memory."""
+    os.mkdir(case.path())
+    rows, _ = rows_of(case.path())
+    row = rows["flushes"]
+    kind = subprocess.run(["stat", "-f", "-c", "%T", case.path()], capture_output=True).stdout.decode().strip()
+    expect(kind == "tmpfs" or row["finding"] != "broken", f"{kind}: {row}")
+    return row["found"]
+
+
+def one_thread_only(case):
+    """Under a limit of one thread nothing is the fault of the interface: the limit is named."""
+    if os.geteuid() != 0:
+        raise Skip("root", "becomes another user")
+    os.chmod(case.folder, 0o777)
+    os.mkdir(case.path(), 0o777)
+    os.chmod(case.path(), 0o777)
+    done = subprocess.run([sys.executable, CONFINE, "--user", "64322", "--processes", "1", "--", harness.BINARY, "doctor", "--data", case.path(),
+                           "--json"], capture_output=True, timeout=60)
+    rows = {row["check"]: row for row in json.loads(done.stdout)["rows"]}
+    for check in ("loopback", "io_uring"):
+        expect(rows[check]["finding"] == "broken" and "ulimit -u" in rows[check]["advice"], f"no cause: {rows[check]}")
+    expect(done.returncode == 1, f"exit {done.returncode}")
+    return f"{rows['loopback']['found']} -> {rows['loopback']['advice']}"
+
+
 def device_vendor(folder):
     number = os.stat(folder).st_dev
     for below in ("device/vendor", "../device/vendor"):
@@ -118,7 +170,8 @@ def device_vendor(folder):
 
 
 CASES = [(function.__name__, function) for function in (
-    every_row, full_tmpfs, full_ext4, no_inodes, a_little_space, disk_that_calls_itself_rotating)]
+    every_row, full_tmpfs, full_ext4, no_inodes, a_little_space, disk_that_calls_itself_rotating, image_in_memory,
+    this_disk_does_not_lie, one_thread_only)]
 
 if __name__ == "__main__":
     sys.exit(main("doctor", CASES))
