@@ -12,7 +12,7 @@ constexpr unsigned block_attempts_max = 3;
 constexpr int unreadable_fill = 0xeb;
 }  // namespace
 
-Task<ReadAround> read_around(File& file, std::uint64_t offset, MutableBytes target) {
+Task<ReadAround> read_around(File& file, std::uint64_t offset, MutableBytes target, std::uint64_t unreadable_max) {
   MR_ASSERT(is_aligned(offset, block_bytes) && is_aligned(target.size(), block_bytes));
   auto reading = file.read(offset, target);
   auto read = co_await reading;
@@ -28,7 +28,7 @@ Task<ReadAround> read_around(File& file, std::uint64_t offset, MutableBytes targ
       if (!got && got.error() != Error::io_failed) co_return fail(got.error());
     }
     if (!got) {
-      if (++around.unreadable > unreadable_blocks_max) co_return fail(Error::io_failed);
+      if (++around.unreadable > unreadable_max) co_return fail(Error::io_failed);
       std::memset(block.data(), unreadable_fill, block.size());
       got = static_cast<std::uint32_t>(block_bytes);
     }

@@ -13,7 +13,7 @@
 
 namespace millrace {
 
-/// Blocks of one read that may be unreadable; a device that gives even less is not damaged but gone.
+/// Blocks of one read that may be unreadable unless somebody knows better; a device that gives even less is not damaged but gone.
 inline constexpr std::uint32_t unreadable_blocks_max = 16;
 
 struct ReadAround {
@@ -22,7 +22,8 @@ struct ReadAround {
 };
 
 /// File::read, and block by block where that fails with io_failed. `offset` and the target's length are multiples of a block.
-/// Errors: those of File::read; io_failed when more than unreadable_blocks_max blocks cannot be read.
-Task<ReadAround> read_around(File& file, std::uint64_t offset, MutableBytes target);
+/// Errors: those of File::read; io_failed when more than `unreadable_max` blocks cannot be read.
+Task<ReadAround> read_around(File& file, std::uint64_t offset, MutableBytes target,
+                             std::uint64_t unreadable_max = unreadable_blocks_max);
 
 }  // namespace millrace

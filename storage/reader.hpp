@@ -3,7 +3,8 @@
 // A reader gets whole batches as they stand on disk (header, body, padding), verified, in order, none twice, and none that is
 // not durable. It follows the tail from memory without touching the disk; what is older is found by the index and read with
 // O_DIRECT, reads closer than 64 KiB merged. What is gone is said, never skipped silently: a range lost to damage, or
-// everything before the first offset that retention or a trim left. Control batches are skipped.
+// everything before the first offset that retention or a trim left. Control batches are skipped. A block that the device refuses
+// costs the batches that stand in it, of this read: the next reader asks the device again.
 //
 // Thread: the shard's. One next() at a time; the view outlives it.
 #pragma once
@@ -30,7 +31,6 @@ struct ReadRequest {
   Seek from{};                       // for all streams: earliest, latest, time, or from_lsn
   std::optional<Lsn> from_lsn{};     // all streams only; wins over `from`
   bool follow = false;               // wait at the end for more
-  bool check_bodies = true;          // hash the bodies read from disk, so that damage is found before they are served
 };
 
 enum class ReadNotice : std::uint8_t {
@@ -73,7 +73,7 @@ class Reader {
   /// The next batches, as many as fit into `target`, at least one. The first call seeks: a time or (day, id) inside a batch gives
   /// that whole batch, as does an offset. Gives bytes, a notice or both. Errors: too_large (the next batch does not fit; needed()
   /// says how many bytes it takes; the cursor stays), unknown_stream, out_of_range (an offset after the end), not_ready (the log
-  /// is reopening; a follower waits instead), closed, cancelled, io_failed (the cursor stays).
+  /// is reopening; a follower waits instead), closed, cancelled, io_failed (the device gives nothing; the cursor stays).
   Task<ReadChunk> next(MutableBytes target);
   /// A next() that waits returns `cancelled` soon; as does every later one.
   void cancel();
@@ -110,9 +110,10 @@ class Reader {
   Task<Step> tell_damage(SegmentKey segment, ReadChunk& chunk);
   Task<Step> fetch_large(MutableBytes target, ReadChunk& chunk);
   std::size_t mergeable(std::size_t space) const;
-  Result<BatchHeader> verify(const RunEntry& entry, Bytes batch) const;
-  void lose_entry(ReadChunk& chunk);
+  Result<BatchHeader> verify(const RunEntry& entry, std::uint64_t begin, Bytes bytes) const;
+  Task<Step> lose_entries(ReadChunk& chunk);
   Task<> open_segment(SegmentKey segment);
+  Task<std::uint32_t> read_segment(SegmentKey segment, std::uint64_t position, MutableBytes target);
 
   // All streams: reader_log.cpp.
   struct SegmentFront {

@@ -20,9 +20,8 @@ struct Reader::Cursor {
   bool waited = false;         // it came to the end once
   Day day{};                   // of the last batch given; 0 = none yet
   Day told{};                  // the last day told finished
-  bool damaged = false;        // the last read gave a batch that does not verify
+  std::size_t damaged = 0;     // entries from `entry` on whose batches did not verify when they were last read
   bool index_checked = false;  // what seems lost was looked for in an index that verifies
-  unsigned failures = 0;       // reads of this place that failed in a row
 
   // One stream.
   StreamId stream{};

@@ -4,14 +4,13 @@
 #include <cstring>
 
 #include "base/hash.hpp"
+#include "storage/read_around.hpp"
 #include "storage/reader.hpp"
 #include "storage/reader_cursor.hpp"
 
 namespace millrace {
 
 namespace {
-
-constexpr unsigned failures_max = 3;  // reads of one place that fail before it counts as lost
 
 std::uint64_t begin_of(const RunEntry& entry) { return std::uint64_t{entry.position} * batch_align; }
 std::uint64_t span_of(const RunEntry& entry) { return std::uint64_t{entry.span} * batch_align; }
@@ -80,33 +79,23 @@ Task<Reader::Step> Reader::fetch(MutableBytes target, ReadChunk& chunk) {
   auto lease = co_await leasing;
   if (!lease) co_return fail(lease.error());
   lease->pin(segment);
-  auto opening = open_segment(segment);
-  auto opened = co_await opening;
-  Result<std::uint32_t> got = fail(Error::io_failed);
-  if (opened) {
-    auto reading = cursor.file.read(begin, lease->bytes().first(end - begin));
-    got = co_await reading;
-    ++stats_.disk_reads;
-    stats_.disk_bytes += end - begin;
-  } else {
-    got = fail(opened.error());
-  }
+  const std::uint64_t drops = view_.drops();
+  auto reading = read_segment(segment, begin, lease->bytes().first(end - begin));
+  auto got = co_await reading;
   if (segment < view_.first_kept()) co_return Step::more;  // it was cut away meanwhile: what was read means nothing
-  if (!got) {
-    if (++cursor.failures < failures_max) co_return fail(got.error());
-    lose_entry(chunk);
-    co_return Step::full;
-  }
-  cursor.failures = 0;
-  cursor.damaged = false;
-  const Result<Step> step = give_entries(count, begin, lease->bytes().first(*got), target, chunk);
-  if (!cursor.damaged) co_return step;
+  // A file that is not there though nobody took it is damage.
+  const bool missing = !got && got.error() == Error::not_found && drops == view_.drops();
+  if (!got && !missing) co_return fail(got.error());
+  cursor.damaged = missing ? count : 0;
+  Result<Step> step = Step::more;
+  if (got) step = give_entries(count, begin, lease->bytes().first(*got), target, chunk);
+  if (cursor.damaged == 0) co_return step;
   *lease = ReadView::BufferLease();  // what comes now takes one itself
   auto telling = tell_damage(segment, chunk);
   co_return co_await telling;
 }
 
-// The entry's batch does not verify. In a directory that a server writes, its segment may have been dropped and reused under us.
+// Batches do not verify. In a directory that a server writes, its segment may have been dropped and reused under us.
 Task<Reader::Step> Reader::tell_damage(SegmentKey segment, ReadChunk& chunk) {
   if (!view_.options().write_index) {
     cursor_->file = {};
@@ -123,8 +112,8 @@ Task<Reader::Step> Reader::tell_damage(SegmentKey segment, ReadChunk& chunk) {
   auto wrong = co_await checking;
   if (!wrong) co_return fail(wrong.error());
   if (*wrong) co_return Step::more;
-  lose_entry(chunk);
-  co_return Step::full;
+  auto losing = lose_entries(chunk);
+  co_return co_await losing;
 }
 
 Reader::Step Reader::give_entries(std::size_t count, std::uint64_t begin, Bytes bytes, MutableBytes target,
@@ -133,11 +122,11 @@ Reader::Step Reader::give_entries(std::size_t count, std::uint64_t begin, Bytes 
   for (std::size_t i = 0; i < count; ++i) {
     const RunEntry entry = cursor.entries[cursor.entry];
     if (!cursor.anywhere && entry.first_offset > cursor.next) return Step::more;  // a gap: told by the next look
-    const std::uint64_t at = begin_of(entry) - begin;
-    auto header = at + span_of(entry) <= bytes.size() ? verify(entry, bytes.subspan(at, span_of(entry)))
-                                                      : Result<BatchHeader>(fail(Error::corrupt));
+    const auto header = verify(entry, begin, bytes);
     if (!header) {
-      cursor.damaged = true;
+      // What is bad behind it is told with it: no block is asked for again that the device has just refused.
+      for (cursor.damaged = 1; i + cursor.damaged < count; ++cursor.damaged)
+        if (verify(cursor.entries[cursor.entry + cursor.damaged], begin, bytes)) break;
       return Step::full;
     }
     const Offset end{header->first_offset + header->record_count};
@@ -146,7 +135,7 @@ Reader::Step Reader::give_entries(std::size_t count, std::uint64_t begin, Bytes 
     if (!Cursor::before_seek(seek, Day{header->day}, RecordId{header->first_id + header->record_count}, end,
                              header->leader_time)) {
       if (tell_before(Day{header->day}, chunk)) return Step::full;
-      cursor.give(chunk, target, bytes.subspan(at, span_of(entry)), header->record_count);
+      cursor.give(chunk, target, bytes.subspan(begin_of(entry) - begin, span_of(entry)), header->record_count);
       ++stats_.batches_from_disk;
       cursor.anywhere = false;
       cursor.next = end;
@@ -181,9 +170,7 @@ Task<Reader::Step> Reader::fetch_large(MutableBytes target, ReadChunk& chunk) {
   auto lease = co_await leasing;
   if (!lease) co_return fail(lease.error());
   lease->pin(segment);
-  auto opening = open_segment(segment);
-  auto opened = co_await opening;
-  if (!opened) co_return fail(opened.error());
+  const std::uint64_t drops = view_.drops();
   const MutableBytes whole = target.subspan(chunk.bytes, span_of(entry));
   std::size_t done = 0;
   while (done < whole.size()) {
@@ -191,25 +178,20 @@ Task<Reader::Step> Reader::fetch_large(MutableBytes target, ReadChunk& chunk) {
     const std::uint64_t begin = align_down(position, block_bytes);
     const std::uint64_t length =
         std::min<std::uint64_t>(align_up(end_of(entry), block_bytes) - begin, read_operation_max);
-    auto reading = cursor.file.read(begin, lease->bytes().first(length));
+    auto reading = read_segment(segment, begin, lease->bytes().first(length));
     auto got = co_await reading;
-    ++stats_.disk_reads;
-    stats_.disk_bytes += length;
     if (segment < view_.first_kept()) co_return Step::more;
-    if (!got) {
-      if (++cursor.failures < failures_max) co_return fail(got.error());
-      lose_entry(chunk);
-      co_return Step::full;
-    }
+    if (!got && got.error() == Error::not_found && drops == view_.drops()) break;
+    if (!got) co_return fail(got.error());
     const std::size_t skip = position - begin;
     if (*got <= skip) break;
     const std::size_t use = std::min(*got - skip, whole.size() - done);
     std::memcpy(whole.data() + done, lease->bytes().data() + skip, use);
     done += use;
   }
-  cursor.failures = 0;
-  auto header = done == whole.size() ? verify(entry, whole) : Result<BatchHeader>(fail(Error::corrupt));
+  auto header = verify(entry, begin_of(entry), whole.first(done));
   if (!header) {
+    cursor.damaged = 1;
     *lease = ReadView::BufferLease();
     auto telling = tell_damage(segment, chunk);
     co_return co_await telling;
@@ -235,29 +217,37 @@ Task<Reader::Step> Reader::fetch_large(MutableBytes target, ReadChunk& chunk) {
   co_return Step::more;
 }
 
-Result<BatchHeader> Reader::verify(const RunEntry& entry, Bytes batch) const {
+// The entry's batch among `bytes`, which stand at `begin` of the segment.
+Result<BatchHeader> Reader::verify(const RunEntry& entry, std::uint64_t begin, Bytes bytes) const {
+  if (end_of(entry) - begin > bytes.size()) return fail(Error::corrupt);
+  const Bytes batch = bytes.subspan(begin_of(entry) - begin, span_of(entry));
   auto header = read_batch_header(batch);
   if (!header) return header;
   const bool fits = header->kind == BatchKind::data && header->stream_id == cursor_->stream.value &&
                     header->first_offset == entry.first_offset.value && batch_span(header->body_bytes) == batch.size();
   if (!fits) return fail(Error::corrupt);
-  if (request_.check_bodies && hash128(batch.subspan(batch_header_bytes, header->body_bytes)) != header->body_hash)
-    return fail(Error::corrupt);
+  if (hash128(batch.subspan(batch_header_bytes, header->body_bytes)) != header->body_hash) return fail(Error::corrupt);
   return header;
 }
 
-// The entry's batch cannot be read: its records are lost, and the cursor goes on behind them.
-void Reader::lose_entry(ReadChunk& chunk) {
+// The batches of the damaged entries cannot be read: their records are lost, and the cursor goes on at the next entry.
+Task<Reader::Step> Reader::lose_entries(ReadChunk& chunk) {
   Cursor& cursor = *cursor_;
-  const std::size_t after = cursor.entry + 1;
-  const Offset end = after < cursor.entries.size() ? cursor.entries[after].first_offset : cursor.run_end;
+  const Offset lost = cursor.entries[cursor.entry].first_offset;
+  cursor.entry += std::exchange(cursor.damaged, 0);
+  if (cursor.entry == cursor.entries.size()) {
+    cursor.entries.clear();
+    cursor.entry = 0;
+    auto more = more_entries();
+    auto read = co_await more;
+    if (!read) co_return fail(read.error());
+  }
   chunk.notice = ReadNotice::data_loss;
-  chunk.lost_first = cursor.anywhere ? cursor.entries[cursor.entry].first_offset : cursor.next;
+  chunk.lost_first = cursor.anywhere ? lost : cursor.next;
   cursor.anywhere = false;
-  cursor.next = end;
-  cursor.failures = 0;
+  cursor.next = cursor.entries.empty() ? cursor.run_end : cursor.entries[cursor.entry].first_offset;
   cursor.index_checked = false;
-  ++cursor.entry;
+  co_return Step::full;
 }
 
 // The stream goes on behind where it should. When what is missing lies before everything that is left, retention took it; else it
@@ -309,6 +299,28 @@ Task<> Reader::open_segment(SegmentKey segment) {
   cursor.file = std::move(*file);
   cursor.file_segment = segment;
   co_return {};
+}
+
+// Every read of a segment's file. What the device refuses comes back as bytes that verify as nothing.
+Task<std::uint32_t> Reader::read_segment(SegmentKey segment, std::uint64_t position, MutableBytes target) {
+  auto opening = open_segment(segment);
+  auto opened = co_await opening;
+  if (!opened) co_return fail(opened.error());
+  ++stats_.disk_reads;
+  stats_.disk_bytes += target.size();
+  File& file = cursor_->file;
+  auto reading = read_around(file, position, target);
+  auto got = co_await reading;
+  if (!got && got.error() == Error::io_failed) {
+    // So many blocks that the device may be gone. Where it still gives the segment's header, it is this place that is damaged.
+    auto probing = file.read(0, target.first(block_bytes));
+    auto probed = co_await probing;
+    if (!probed) co_return fail(got.error());
+    auto again = read_around(file, position, target, target.size() / block_bytes);
+    got = co_await again;
+  }
+  if (!got) co_return fail(got.error());
+  co_return got->bytes;
 }
 
 }  // namespace millrace

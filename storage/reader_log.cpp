@@ -6,7 +6,6 @@
 #include "base/hash.hpp"
 #include "base/time.hpp"
 #include "storage/group.hpp"
-#include "storage/read_around.hpp"
 #include "storage/reader.hpp"
 #include "storage/reader_cursor.hpp"
 #include "storage/segment_header.hpp"
@@ -98,20 +97,15 @@ Task<> Reader::place_log() {
 
 // The header of a segment file, and the leader time of its first batch. Nothing when it was not begun or is not there.
 Task<std::optional<Reader::SegmentFront>> Reader::read_front(SegmentKey segment) {
-  auto opening = open_segment(segment);
-  auto opened = co_await opening;
-  if (!opened && opened.error() == Error::not_found) co_return std::optional<SegmentFront>{};
-  if (!opened) co_return fail(opened.error());
   auto leasing = view_.lease_buffer();
   auto lease = co_await leasing;
   if (!lease) co_return fail(lease.error());
   const MutableBytes bytes = lease->bytes().first(2 * block_bytes);
-  auto reading = read_around(cursor_->file, 0, bytes);
+  auto reading = read_segment(segment, 0, bytes);
   auto got = co_await reading;
-  ++stats_.disk_reads;
-  stats_.disk_bytes += bytes.size();
+  if (!got && got.error() == Error::not_found) co_return std::optional<SegmentFront>{};
   if (!got) co_return fail(got.error());
-  if (got->bytes < bytes.size()) co_return std::optional<SegmentFront>{};
+  if (*got < bytes.size()) co_return std::optional<SegmentFront>{};
   auto header = read_segment_header(bytes.first(block_bytes), OpenFor::reading);
   if (!header) co_return std::optional<SegmentFront>{};
   const SegmentKey found{header->day, header->number};
@@ -260,25 +254,20 @@ Task<Reader::Step> Reader::scan_groups(MutableBytes target, ReadChunk& chunk) {
   const bool open = readable != UINT64_MAX;
   const std::uint64_t end = std::min(readable, cursor.segment_end);
   if (cursor.position >= end) co_return leave_segment(chunk, open);
-  auto opening = open_segment(segment);
-  auto opened = co_await opening;
-  if (!opened) co_return fail(opened.error());
   auto leasing = view_.lease_buffer();
   auto lease = co_await leasing;
   if (!lease) co_return fail(lease.error());
   lease->pin(segment);
   const std::uint64_t want =
       std::min<std::uint64_t>(align_up(end, block_bytes) - cursor.position, lease->bytes().size());
-  auto reading = read_around(cursor.file, cursor.position, lease->bytes().first(align_down(want, block_bytes)));
+  auto reading = read_segment(segment, cursor.position, lease->bytes().first(align_down(want, block_bytes)));
   auto got = co_await reading;
-  ++stats_.disk_reads;
-  stats_.disk_bytes += want;
   if (segment < view_.first_kept()) {
     cursor.in_segment = false;
     co_return Step::more;
   }
   if (!got) co_return fail(got.error());
-  Bytes bytes = lease->bytes().first(got->bytes);
+  Bytes bytes = lease->bytes().first(*got);
   if (bytes.empty()) co_return leave_segment(chunk, open);
   bool progressed = false;
   while (bytes.size() >= block_bytes) {
@@ -313,9 +302,8 @@ Result<Reader::Step> Reader::give_group(const GroupHeader& group, Bytes bytes, M
     if (fits && header->lsn >= view_.durable().value) return Step::waits;
     if (fits && header->lsn >= cursor.next_lsn.value) {
       const Bytes batch = bytes.subspan(at, span);
-      if (request_.check_bodies)
-        fits = hash128(batch.subspan(batch_header_bytes, header->body_bytes)) == header->body_hash;
-      fits = fits && header->lsn == cursor.next_lsn.value;
+      fits = header->lsn == cursor.next_lsn.value &&
+             hash128(batch.subspan(batch_header_bytes, header->body_bytes)) == header->body_hash;
       if (fits) {
         auto given = give_log_batch(batch, target, chunk);
         if (!given || *given == Step::full) return given;
@@ -344,10 +332,8 @@ Task<Reader::Step> Reader::give_large_group(GroupHeader group, MutableBytes targ
     co_return fail(Error::too_large);
   }
   AlignedMemory whole(group_span(group));
-  auto reading = read_around(cursor.file, cursor.position, whole.bytes());
+  auto reading = read_segment(cursor.segment, cursor.position, whole.bytes());
   auto got = co_await reading;
-  ++stats_.disk_reads;
-  stats_.disk_bytes += whole.size();
   if (cursor.segment < view_.first_kept()) co_return Step::more;
   if (!got) co_return fail(got.error());
   auto step = give_group(group, whole.bytes(), target, chunk);

@@ -236,7 +236,6 @@ Task<bool> Reader::locate_in_runs() {
     cursor.run = run;
     cursor.run_next = entry;
     cursor.segment = run->segment().key;
-    cursor.run_end = part.end_offset;
     auto more = more_entries();
     auto read = co_await more;
     if (!read) co_return fail(read.error());
@@ -253,6 +252,7 @@ Task<> Reader::more_entries() {
       cursor.entries.push_back(cursor.run->entry(cursor.run_next));
       cursor.run_next = cursor.run->next_entry(cursor.run_next);
     }
+    cursor.run_end = cursor.run->stream(cursor.run->find(cursor.stream)).end_offset;  // an open run grows
   } else if (cursor.found && cursor.found_next < cursor.found->stream.entries) {
     const FoundRun run = *cursor.found;
     const auto count = std::min<std::size_t>(run.stream.entries - cursor.found_next, entries_ahead_max);

@@ -130,6 +130,53 @@ TEST_F(ServerTest, ReadsKeepToTheirCreditAndFollow) {
   stop();
 }
 
+/// Reads the filled stream: all but what the unreadable block takes, which is told once.
+Task<> read_around_a_block(WireClient& client) {
+  GREET(wire::any_shard);
+  wire::Read read;
+  read.request_id = 4;
+  read.stream = stream_id_of("filled");
+  read.credit = 16 * MiB;
+  client.send(read);
+  RECEIVE(begun);
+  std::uint64_t offset = 0, received = 0, losses = 0;
+  while (true) {
+    RECEIVE(piece);
+    if (piece->type() == FrameType::read_end) {
+      auto end = wire::decode_read_end(piece->frame());
+      EXPECT_TRUE(end && end->error == 0 && end->next == Offset{64}) << end->error;
+      break;
+    }
+    if (piece->type() == FrameType::notice) {
+      auto notice = wire::decode_notice(piece->frame());
+      EXPECT_TRUE(notice && notice->kind == wire::NoticeKind::data_loss);
+      EXPECT_EQ(notice->first, offset);
+      offset = notice->next;
+      ++losses;
+      continue;
+    }
+    auto batches = wire::decode_batches(piece->frame());
+    EXPECT_TRUE(batches && batches->first == Offset{offset});
+    received += batches->next.value - batches->first.value;
+    offset = batches->next.value;
+  }
+  EXPECT_EQ(received, 63u);
+  EXPECT_EQ(losses, 1u);
+  co_return Result<>();
+}
+
+TEST_F(ServerTest, P18AnUnreadableBlockCostsAReadWhatStandsInIt) {
+  start();
+  run(fill);
+  stop();
+  start();
+  node.disk.for_each_file([](const std::string& path, sim::SimInode& inode) {
+    if (path.ends_with("data000000")) inode.bad_sectors.insert((1 * MiB + 10'000) / 512);
+  });
+  run(read_around_a_block);
+  stop();
+}
+
 /// A batch of one large record for each type.
 std::vector<std::byte> batch_of_types(std::initializer_list<std::uint16_t> types) {
   BatchBuilder builder(BatchBuilderOptions{.bytes_max = batch_bytes_max});

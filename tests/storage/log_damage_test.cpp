@@ -7,6 +7,7 @@
 
 #include "storage/group.hpp"
 #include "tests/storage/log_fixture.hpp"
+#include "tests/storage/log_lives.hpp"
 #include "tests/storage/mini_log.hpp"
 
 namespace millrace {
@@ -38,30 +39,8 @@ class LogDamageTest : public LogTest {
  protected:
   LogDamageTest() { world.jump_wall(node, *parse_time("2026-11-21T12:00:00Z") - world.wall_now(node)); }
 
-  /// Where the last batch of the segment stands.
-  std::uint64_t last_batch() {
-    const std::vector<std::byte> bytes = node.disk.find(segment_name)->file.content(false);
-    std::uint64_t found = 0;
-    for (std::uint64_t at = block_bytes; at + block_bytes <= bytes.size();) {
-      auto group = read_group_header(Bytes(bytes).subspan(at, block_bytes), at);
-      if (!group) break;
-      for (std::uint64_t batch = at + group_header_bytes; batch < at + group->length;) {
-        found = batch;
-        batch += batch_span(read_batch_header(Bytes(bytes).subspan(batch))->body_bytes);
-      }
-      at += group_span(*group);
-    }
-    return found;
-  }
-
-  void flip(std::uint64_t position) {
-    auto& file = node.disk.find(segment_name)->file;
-    std::vector<std::byte> sector(512);
-    const std::uint64_t begin = position / 512 * 512;
-    file.read(begin, sector, false);
-    sector[position - begin] ^= std::byte{1};
-    file.write(node.disk.next_stamp(), begin, sector, true);
-  }
+  std::uint64_t last_batch() { return test::last_batch_in(node, segment_name); }
+  void flip(std::uint64_t position) { test::flip_bit(node, segment_name, position); }
 };
 
 Task<> expect_the_loss_told(Reactor& reactor, Life& life) {
@@ -157,6 +136,31 @@ TEST_F(LogDamageTest, P18AllStreamsAreReadAroundAnUnreadableBlock) {
     EXPECT_TRUE(back->ended) << error_name(back->ended.error());
     EXPECT_EQ(back->headers.size(), 2u);
     EXPECT_EQ(back->notices.size(), 1u);
+    co_return Result<>{};
+  };
+  run(second);
+}
+
+TEST_F(LogDamageTest, P18AStreamIsReadAroundAnUnreadableBlock) {
+  Life first;
+  append_three_groups(first);
+  run(first);
+  Life second;
+  second.work = [](Reactor&, Life& life) -> Task<> {
+    auto& segment = *life.node->disk.find(segment_name);
+    segment.bad_sectors.insert((block_bytes + group_header_bytes + 45'000) / 512);
+    const ReadRequest request{.stream = stream_id_of("demo"), .from = Seek::at_offset(Offset{0})};
+    auto reading = test::read_to_end(life.log->view(), request, 256 * KiB);
+    auto back = co_await reading;
+    EXPECT_TRUE(back->ended) << error_name(back->ended.error());
+    EXPECT_EQ(back->headers.size(), 2u);
+    EXPECT_EQ(back->notices, std::vector<std::string>{"lost 3 next 6"});
+    // It was the device's word of then only.
+    segment.bad_sectors.clear();
+    auto again = test::read_to_end(life.log->view(), request, 256 * KiB);
+    auto all = co_await again;
+    EXPECT_EQ(all->headers.size(), 3u);
+    EXPECT_EQ(all->notices, std::vector<std::string>{});
     co_return Result<>{};
   };
   run(second);

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "storage/group.hpp"
+
 namespace millrace::test {
 
 LogOptions small_log_options() {
@@ -106,6 +110,31 @@ Task<std::map<std::uint64_t, std::vector<std::uint64_t>>> read_all_streams(Log& 
     for (const BatchHeader& header : back->headers) all[stream.value].push_back(header.lsn);
   }
   co_return std::move(all);
+}
+
+std::uint64_t last_batch_in(sim::SimNode& node, const std::string& path, std::uint64_t end) {
+  const std::vector<std::byte> bytes = node.disk.find(path)->file.content(false);
+  std::uint64_t found = 0;
+  end = std::min(end, bytes.size());
+  for (std::uint64_t at = block_bytes; at + block_bytes <= end;) {
+    auto group = read_group_header(Bytes(bytes).subspan(at, block_bytes), at);
+    if (!group) break;
+    for (std::uint64_t batch = at + group_header_bytes; batch < std::min(at + group->length, end);) {
+      found = batch;
+      batch += batch_span(read_batch_header(Bytes(bytes).subspan(batch))->body_bytes);
+    }
+    at += group_span(*group);
+  }
+  return found;
+}
+
+void flip_bit(sim::SimNode& node, const std::string& path, std::uint64_t position) {
+  auto& file = node.disk.find(path)->file;
+  std::vector<std::byte> sector(512);
+  const std::uint64_t begin = position / 512 * 512;
+  file.read(begin, sector, false);
+  sector[position - begin] ^= std::byte{1};
+  file.write(node.disk.next_stamp(), begin, sector, true);
 }
 
 }  // namespace millrace::test

@@ -43,4 +43,11 @@ Task<> wait_indexed(Reactor& reactor, Log& log);
 /// Every stream of the log, read from its earliest record to the end: the headers' lsns by stream.
 Task<std::map<std::uint64_t, std::vector<std::uint64_t>>> read_all_streams(Log& log);
 
+// ---- Damage.
+
+/// Where the last batch before `end` stands in the segment file at `path`; 0 = there is none.
+std::uint64_t last_batch_in(sim::SimNode& node, const std::string& path, std::uint64_t end = UINT64_MAX);
+/// Flips a bit of the byte at `position` on the medium.
+void flip_bit(sim::SimNode& node, const std::string& path, std::uint64_t position);
+
 }  // namespace millrace::test
