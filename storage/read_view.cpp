@@ -118,11 +118,12 @@ void ReadView::segment_settled(SegmentKey segment) {
   std::erase_if(unsettled_, [&](const Unsettled& closed) { return !(segment < closed.key); });
   for (Closing& closing : closing_)
     if (closing.run && !(segment < closing.run->segment().key)) closing.settled = true;
+  stuck_ = false;
   start_writing();
 }
 
 void ReadView::start_writing() {
-  if (writing_ || repairing_ || closing_.empty() || !closing_.front().settled) return;
+  if (writing_ || repairing_ || stuck_ || closing_.empty() || !closing_.front().settled) return;
   writing_ = true;
   reactor_.spawn(write_closed());
 }
@@ -132,6 +133,7 @@ void ReadView::day_finished(Day day) {
   finished_ = day;
   if (options_.write_index) {
     closing_.push_back({nullptr, nullptr, day, true});
+    stuck_ = false;
     start_writing();
   }
   wake();

@@ -105,8 +105,8 @@ class ReadView {
   void moved_to_segment(std::uint64_t end);
   void durable_moved(Lsn durable);
   /// No more batches come to the open segment: its run is sorted and written in the background, `capture` (owned from here
-  /// on) gives its state rows. Until then the run is served from memory. The segment's last bytes may still be in flight: nothing
-  /// is written before segment_settled().
+  /// on) gives its state rows. Until it is written the run is served from memory. The segment's last bytes may still be in flight:
+  /// nothing is written before segment_settled().
   void segment_closed(std::unique_ptr<StateCapture> capture);
   /// All bytes of that closed segment are in its file, durably.
   void segment_settled(SegmentKey segment);
@@ -193,18 +193,20 @@ class ReadView {
     Pin pin;
   };
   struct Closing {
-    std::shared_ptr<OpenRun> run;
-    std::unique_ptr<StateCapture> capture;  // none: only the day table of `finished` is due
+    std::shared_ptr<OpenRun> run;           // none: only the day table of `finished` is due
+    std::unique_ptr<StateCapture> capture;  // none: a first attempt used it up, the run is derived
     Day finished{};
     bool settled = true;
   };
   void start_writing();
   Task<> write_closed();
-  Task<> finish_index(std::shared_ptr<IndexFile> file);
+  Task<> write_run(std::shared_ptr<OpenRun> run);
+  Task<> finish_index(Day day);
   Task<> save_state(SegmentKey closed);
   Task<> fill_gaps(Day from, Day until);
   Task<> ensure_indexed(Day day);
   bool day_is_over(Day day) const;
+  std::uint32_t first_in_memory(Day day) const;
   Task<> take_turn();
   void give_turn();
   void retire(const std::shared_ptr<OpenRun>& run);
@@ -229,6 +231,7 @@ class ReadView {
   std::uint64_t runs_moved_ = 0;
   std::vector<Closing> closing_;  // what the background task has still to write
   bool writing_ = false;
+  bool stuck_ = false;  // the oldest could not be written: the next close, or end of a day, tries again
   Signal written_;
   std::unique_ptr<StateFile> state_;  // opened when it is first saved to
   SegmentKey state_saved_{};
@@ -241,7 +244,7 @@ class ReadView {
   Lsn ready_{};  // the durable end when readers were let in
   Lsn appended_{1};
   Day finished_{};
-  Day gap_{};  // of this day a run is not in the index: no table says it is complete, whoever reads it derives it
+  Day gap_{};  // of this day a run is not in the index: no table says it is complete, whoever needs it has it derived
   SegmentKey first_kept_{};
   std::uint64_t open_readable_ = 0;
   struct Unsettled {
@@ -279,7 +282,8 @@ class ReadView::BufferLease {
 
 /// Reads of a shard that go on at a time.
 inline constexpr std::size_t read_buffers_max = 8;
-/// Closed runs that may wait for the index file before closing another segment has to wait.
+/// Closed runs that may wait for the index file before closing another segment has to wait. Where the index cannot be written, one
+/// less stay in memory; what is older is derived when a reader needs it.
 inline constexpr std::size_t runs_behind_max = 4;
 /// How long one read of a reader may keep a segment from being reused.
 inline constexpr Nanos segment_pin_max = 10 * nanos_per_second;

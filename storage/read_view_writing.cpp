@@ -12,51 +12,59 @@ namespace {
 constexpr std::uint64_t state_cost_factor = 16;  // log bytes that a byte of the state file is worth writing for
 }
 
-// Runs are written one by one in the order of the log. What cannot be written now is left out: the index is derivable, and whoever
-// needs the day finds the gap and fills it.
+// Runs are written one by one in the order of the log. One that cannot be written stays in memory, where readers find it, until a
+// later close has it derived. When too many wait, the oldest leaves: whoever needs the day then fills the gap.
 Task<> ReadView::write_closed() {
   while (!closing_.empty() && closing_.front().settled) {
-    const Day day = closing_.front().run ? closing_.front().run->segment().key.day : closing_.front().finished;
-    auto opening = index_->file_of(day);
-    auto file = co_await opening;
-    bool written = false;
-    if (file && closing_.front().run) {
-      const std::shared_ptr<OpenRun> run = closing_.front().run;
-      const SegmentKey key = run->segment().key;
-      bool whole = true;
-      if ((*file)->next_segment() < key.number && first_kept_ < key) {
-        // Earlier runs could not be written: they come first, or this one would hide that they are missing.
-        auto repairing = repair_->repair(day, key.number, first_kept_);
-        auto repaired = co_await repairing;
-        whole = repaired.has_value();
-        if (!whole) ++index_->stats().failures;
-      }
-      if (whole && (*file)->next_segment() <= key.number) {
-        auto appending = builder_->append_run(**file, *run, *closing_.front().capture);
-        auto appended = co_await appending;
-        written = appended.has_value();
-      }
-      gap_ = whole && (*file)->next_segment() > key.number ? Day{} : day;
-    } else if (closing_.front().run) {
-      gap_ = day;
-    } else if (file && day != gap_) {
-      auto appending = finish_index(*file);
-      auto appended = co_await appending;
-      written = appended.has_value();
+    const std::shared_ptr<OpenRun> run = closing_.front().run;
+    const Day day = run ? run->segment().key.day : closing_.front().finished;
+    const bool dropped = run && run->segment().key < first_kept_;
+    Result<> written;
+    if (run && !dropped) {
+      auto writing = write_run(run);
+      written = co_await writing;
+      if (!written) closing_.front().capture.reset();  // used up by the attempt
+    } else if (!run && day != gap_) {
+      auto finishing = finish_index(day);
+      written = co_await finishing;
     }
     if (!written) ++index_->stats().failures;
-    const std::shared_ptr<OpenRun> run = closing_.front().run;
+    stuck_ = run && !written && runs_behind() < runs_behind_max;
+    if (stuck_) break;
     closing_.erase(closing_.begin());
     if (!run) continue;
+    if (!dropped) gap_ = written ? Day{} : day;
     retire(run);
     state_behind_ += run->end_position();
-    if (!written) continue;
+    if (!written || dropped) continue;
     auto saving = save_state(run->segment().key);
     auto saved = co_await saving;
     if (!saved) ++index_->stats().failures;
   }
   writing_ = false;
   written_.notify();
+  co_return {};
+}
+
+Task<> ReadView::write_run(std::shared_ptr<OpenRun> run) {
+  const SegmentKey key = run->segment().key;
+  auto opening = index_->file_of(key.day);
+  auto opened = co_await opening;
+  if (!opened) co_return fail(opened.error());
+  const std::shared_ptr<IndexFile> file = *opened;
+  StateCapture* const capture = closing_.front().capture.get();
+  if (capture == nullptr || (file->next_segment() < key.number && first_kept_ < key)) {
+    // Earlier runs could not be written: they come first, or this one would hide that they are missing.
+    auto repairing = repair_->repair(key.day, capture == nullptr ? key.number + 1 : key.number, first_kept_);
+    auto repaired = co_await repairing;
+    if (!repaired) co_return fail(repaired.error());
+  }
+  if (capture != nullptr && file->next_segment() <= key.number) {
+    auto appending = builder_->append_run(*file, *run, *capture);
+    auto appended = co_await appending;
+    if (!appended) ++index_->stats().failures;
+  }
+  if (file->next_segment() <= key.number) co_return fail(Error::io_failed);
   co_return {};
 }
 
@@ -127,11 +135,15 @@ Task<> ReadView::fill_gaps(Day from, Day until) {
   co_return {};
 }
 
-Task<> ReadView::finish_index(std::shared_ptr<IndexFile> file) {
+Task<> ReadView::finish_index(Day day) {
+  auto getting = index_->file_of(day);
+  auto got = co_await getting;
+  if (!got) co_return fail(got.error());
+  const std::shared_ptr<IndexFile> file = *got;
   if (file->table()) co_return {};
   std::shared_ptr<IndexFile> before;
   const auto& days = index_->days();
-  auto place = std::lower_bound(days.begin(), days.end(), file->day());
+  auto place = std::lower_bound(days.begin(), days.end(), day);
   if (place != days.begin()) {
     auto opening = index_->file_of(*std::prev(place));
     auto opened = co_await opening;
@@ -140,7 +152,7 @@ Task<> ReadView::finish_index(std::shared_ptr<IndexFile> file) {
   }
   if (before && !before->table()) {
     // Not a table to go on from: the day's own is derived.
-    auto repairing = repair_->repair(file->day(), IndexRepair::all_segments, first_kept_);
+    auto repairing = repair_->repair(day, IndexRepair::all_segments, first_kept_);
     co_return co_await repairing;
   }
   auto appending = builder_->append_day_table(*file, before.get(), {});
@@ -167,27 +179,32 @@ bool ReadView::day_is_over(Day day) const {
   return day <= finished_ || (!days.empty() && day < days.back());
 }
 
-// A day that is over, and whose runs are not in memory, has everything in its index, or it is derived now. The others are the
-// background task's.
+// A day that is over, and whose runs are not in memory, has everything in its index, or it is derived now; so are runs that left
+// memory unwritten. The others are the background task's.
 Task<> ReadView::ensure_indexed(Day day) {
-  if (std::find(whole_.begin(), whole_.end(), day) != whole_.end() || !day_is_over(day)) co_return {};
-  for (const RunPtr& run : runs_)
-    if (run->segment().key.day <= day) co_return {};
+  if (day != gap_) {
+    if (std::find(whole_.begin(), whole_.end(), day) != whole_.end() || !day_is_over(day)) co_return {};
+    for (const RunPtr& run : runs_)
+      if (run->segment().key.day <= day) co_return {};
+  }
   auto waiting = take_turn();
   auto waited = co_await waiting;
   if (!waited) co_return fail(waited.error());
-  auto opening = index_->file_of(day);
-  auto file = co_await opening;
-  Result<> outcome;
-  if (file && !(*file)->complete()) {
-    auto repairing = repair_->repair(day, IndexRepair::all_segments, first_kept_);
-    outcome = co_await repairing;
-  } else if (!file) {
-    outcome = fail(file.error());
-  }
-  if (outcome) whole_.push_back(day);
+  const std::uint32_t until = first_in_memory(day);
+  auto repairing = repair_->repair(day, until, first_kept_);
+  const Result<> outcome = co_await repairing;
+  if (outcome && day == gap_) gap_ = Day{};
+  if (outcome && until == IndexRepair::all_segments) whole_.push_back(day);
   give_turn();
   co_return outcome;
+}
+
+// The first segment of the day that its index need not have: its run is in memory, or the day goes on.
+std::uint32_t ReadView::first_in_memory(Day day) const {
+  std::uint32_t first = IndexRepair::all_segments;
+  for (const RunPtr& run : runs_)
+    if (run->segment().key.day == day) first = std::min(first, run->segment().key.number);
+  return first == IndexRepair::all_segments && !day_is_over(day) ? first - 1 : first;
 }
 
 Task<bool> ReadView::verify_index(Day day) {
@@ -199,11 +216,7 @@ Task<bool> ReadView::verify_index(Day day) {
   auto verified = co_await verifying;
   if (verified && !*verified) {
     // The runs in memory are still to come; everything before them is derived.
-    std::uint32_t until = IndexRepair::all_segments;
-    for (const RunPtr& run : runs_)
-      if (run->segment().key.day == day) until = std::min(until, run->segment().key.number);
-    if (until == IndexRepair::all_segments && !day_is_over(day)) until = IndexRepair::all_segments - 1;
-    auto repairing = repair_->repair(day, until, first_kept_);
+    auto repairing = repair_->repair(day, first_in_memory(day), first_kept_);
     auto repaired = co_await repairing;
     if (!repaired) verified = fail(repaired.error());
     ++runs_moved_;

@@ -220,5 +220,96 @@ TEST_F(ReaderDamageTest, P18AMissingSegmentIsALossAndNotAnError) {
   });
 }
 
+// ---- An index that cannot be written.
+
+void refuse_index(sim::SimNode& node, bool refuse) {
+  node.disk.find(index_path("shard-00", Day{20000}))->writes_fail = refuse;
+}
+
+/// Appends two batches of each stream to the segment and closes it.
+Task<> fill_segment(MiniLog& log) {
+  for (int i = 0; i < 4; ++i) log.append(i % 2 == 0 ? demo : other, 2, 9000);
+  auto rolling = log.roll();
+  auto rolled = co_await rolling;
+  if (!rolled) co_return rolled;
+  while (log.view().writing()) co_await Sleep(log.reactor(), log.reactor().now() + nanos_per_milli);
+  co_return Result<>{};
+}
+
+TEST_F(ReaderDamageTest, P18ARunThatCannotBeWrittenIsServedFromMemory) {
+  run({.batches = 8, .per_segment = 4, .segment_bytes = 64 * KiB}, [](MiniLog& log, sim::SimNode& disk) -> Task<> {
+    refuse_index(disk, true);
+    for (int i = 0; i < 2; ++i) {
+      auto closing = fill_segment(log);
+      (void)co_await closing;
+    }
+    EXPECT_EQ(log.view().runs_behind(), 2u);
+    for (const StreamId stream : {demo, other}) {
+      auto reading = expect_all(log, stream);
+      (void)co_await reading;
+    }
+    // The next close makes good what was missed.
+    refuse_index(disk, false);
+    auto closing = fill_segment(log);
+    (void)co_await closing;
+    EXPECT_EQ(log.view().runs_behind(), 0u);
+    EXPECT_EQ(log.view().index_stats().runs_derived, 1u) << "the other was not tried yet";
+    auto reading = expect_all(log, demo);
+    co_return co_await reading;
+  });
+}
+
+TEST_F(ReaderDamageTest, P18WhatLeftMemoryUnwrittenIsNoLoss) {
+  run({.batches = 8, .per_segment = 4, .segment_bytes = 64 * KiB}, [](MiniLog& log, sim::SimNode& disk) -> Task<> {
+    refuse_index(disk, true);
+    const StreamId young = stream_id_of("young");
+    log.append(young, 2, 5000);
+    for (std::size_t i = 0; i < 3 * runs_behind_max; ++i) {
+      auto closing = fill_segment(log);
+      (void)co_await closing;
+      EXPECT_LT(log.view().runs_behind(), runs_behind_max) << "the log would stop";
+    }
+    log.append(young, 2, 5000);
+    auto flushing = log.flush();
+    (void)co_await flushing;
+    for (const StreamId stream : {demo, young}) {
+      for (const Seek& seek : {Seek::earliest(), Seek::at_offset(Offset{0})}) {
+        auto reading = read_to_end(log.view(), {.stream = stream, .from = seek}, target_bytes);
+        auto back = co_await reading;
+        EXPECT_FALSE(back->ended) << "an index that cannot be made is an error";
+        EXPECT_EQ(back->notices, std::vector<std::string>{});
+      }
+    }
+    // Where it can be, whoever reads has it made.
+    refuse_index(disk, false);
+    for (const StreamId stream : {young, demo, other}) {
+      auto reading = expect_all(log, stream);
+      (void)co_await reading;
+    }
+    co_return Result<>{};
+  });
+}
+
+// A directory covers sixteen units; one that was not written leaves its own to the next level, which cannot take them all.
+TEST_F(ReaderDamageTest, ADirectoryThatCannotBeWrittenCostsNothingButSpeed) {
+  run({.segment_bytes = 16 * KiB}, [](MiniLog& log, sim::SimNode& disk) -> Task<> {
+    for (std::uint64_t segment = 1; segment <= 257; ++segment) {
+      log.append(demo, 1, 100);
+      auto rolling = log.roll();
+      (void)co_await rolling;
+      if (segment == 16) {
+        while (log.view().index_stats().runs_written < 16) co_await Yield{};
+        refuse_index(disk, true);
+      }
+      while (log.view().writing()) co_await Sleep(log.reactor(), log.reactor().now() + nanos_per_milli);
+      if (segment == 16) refuse_index(disk, false);
+    }
+    EXPECT_EQ(log.view().index_stats().directories_written, 15u);
+    EXPECT_EQ(log.view().index_stats().failures, 1u);
+    auto reading = expect_all(log, demo);
+    co_return co_await reading;
+  });
+}
+
 }  // namespace
 }  // namespace millrace::test
