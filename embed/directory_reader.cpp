@@ -5,6 +5,7 @@
 #include "embed/shard_directory.hpp"
 #include "storage/names.hpp"
 #include "storage/node_meta_file.hpp"
+#include "storage/read_around.hpp"
 
 namespace millrace {
 
@@ -55,7 +56,7 @@ Task<std::unique_ptr<DirectoryReader>> DirectoryReader::open(Reactor& reactor, D
     co_return fail(file.error());
   }
   AlignedMemory slots(2 * block_bytes);
-  auto reading = file->read(0, slots.bytes());
+  auto reading = read_around(*file, 0, slots.bytes());
   auto got = co_await reading;
   if (!got) co_return fail(got.error());
   auto node = choose_node_slot(slots.bytes().first(block_bytes), slots.bytes().subspan(block_bytes), OpenFor::reading);
@@ -68,7 +69,7 @@ Task<std::unique_ptr<DirectoryReader>> DirectoryReader::open(Reactor& reactor, D
   impl->node = node->value;
   for (std::uint32_t number = 0; number < impl->node.shard_count; ++number) {
     const ShardIndex shard{number};
-    auto reading_slots = file->read(shard_slot_offset(shard, 0), slots.bytes());
+    auto reading_slots = read_around(*file, shard_slot_offset(shard, 0), slots.bytes());
     auto read = co_await reading_slots;
     if (!read) co_return fail(read.error());
     ShardSlot slot;
@@ -76,7 +77,7 @@ Task<std::unique_ptr<DirectoryReader>> DirectoryReader::open(Reactor& reactor, D
     auto chosen = choose_shard_slot(slots.bytes().first(block_bytes), slots.bytes().subspan(block_bytes), shard,
                                     OpenFor::reading);
     if (chosen) slot = chosen->value;
-    else if (*read == slots.size() && !all_zero(slots.bytes())) {
+    else if (read->bytes == slots.size() && !all_zero(slots.bytes())) {
       diagnosis = path + ": no slot of shard " + std::to_string(number) + " verifies; restore it from a copy";
       co_return fail(chosen.error());
     }
@@ -107,7 +108,7 @@ std::vector<DirectoryStream> DirectoryReader::streams() const {
                         .name = std::string(stream.name),
                         .shard = shard->facts().shard,
                         .first_offset = std::max(stream.begin, stream.first_kept),
-                        .next_offset = stream.next_offset,
+                        .next_offset = shard->stream_bounds(stream.id).next,
                         .day = stream.day});
     }
   }
@@ -126,7 +127,7 @@ Result<DirectoryStream> DirectoryReader::find_stream(std::string_view name) cons
                          .name = std::string(stream.name),
                          .shard = shard.facts().shard,
                          .first_offset = std::max(stream.begin, stream.first_kept),
-                         .next_offset = stream.next_offset,
+                         .next_offset = shard.stream_bounds(id).next,
                          .day = stream.day};
 }
 

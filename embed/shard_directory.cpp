@@ -6,6 +6,7 @@
 
 #include "storage/index_file.hpp"
 #include "storage/names.hpp"
+#include "storage/read_around.hpp"
 #include "storage/state_load.hpp"
 
 namespace millrace {
@@ -50,7 +51,9 @@ StreamBounds ShardDirectory::stream_bounds(StreamId stream) const {
   const std::uint32_t number = tables_->streams().find(stream);
   if (number == Catalogue::none || !tables_->streams().at(number).exists()) return {};
   const Stream& known = tables_->streams().at(number);
-  return {true, known.first_kept, known.next_offset, known.begin};
+  const auto lost = lost_upto_.find(stream);
+  const Offset next = lost == lost_upto_.end() ? known.next_offset : std::max(known.next_offset, lost->second);
+  return {true, known.first_kept, next, known.begin};
 }
 
 Task<Offset> ShardDirectory::first_offset(StreamId stream) {
@@ -124,28 +127,13 @@ Task<> ShardDirectory::list() {
   co_return Result<>{};
 }
 
-Task<ShardDirectory::Place> ShardDirectory::look_at(SegmentKey key) {
-  Place place;
-  place.key = key;
-  auto opening = File::open(reactor_, segment_path(directory_, key), open_read | direct_flag(options_.buffered));
-  auto file = co_await opening;
-  if (!file) co_return fail(file.error());
-  place.file = std::move(*file);
-  auto asking = place.file.status();
-  auto status = co_await asking;
-  if (!status) co_return fail(status.error());
-  place.file_bytes = status->size;
-  auto reading = place.file.read(0, buffer_.bytes().first(block_bytes));
-  auto got = co_await reading;
-  if (!got) co_return fail(got.error());
-  if (*got == block_bytes) {
-    auto header = read_segment_header(buffer_.bytes().first(block_bytes), OpenFor::reading);
-    if (header && header->log_id == node_.log_id && header->shard == slot_.shard && header->day == key.day &&
-        header->number == key.number)
-      place.header = *header;
-    if (!header && header.error() == Error::unsupported_version) co_return fail(header.error());
-  }
-  co_return std::move(place);
+Task<SegmentFile> ShardDirectory::look_at(SegmentKey key) {
+  auto opening = open_segment_file(reactor_, segment_path(directory_, key), key, options_.buffered, buffer_.bytes());
+  auto segment = co_await opening;
+  const bool ours =
+      segment && segment->header && segment->header->log_id == node_.log_id && segment->header->shard == slot_.shard;
+  if (segment && !ours) segment->header.reset();
+  co_return std::move(segment);
 }
 
 Task<> ShardDirectory::read_tail() {
@@ -159,8 +147,11 @@ Task<> ShardDirectory::read_tail() {
   if (!status) co_return fail(status.error());
   if (status->size < 2 * block_bytes || status->size > block_bytes + tail_ring_bytes_max) co_return Result<>{};
   tail_ = AlignedMemory(align_down(status->size, block_bytes));
-  auto reading = file->read_exact(0, tail_.bytes());
-  co_return co_await reading;
+  auto reading = read_around(*file, 0, tail_.bytes());
+  auto read = co_await reading;
+  if (!read) co_return fail(read.error());
+  if (read->bytes < tail_.size()) co_return fail(Error::out_of_range);
+  co_return Result<>{};
 }
 
 /// Whether the index on disk has this closed segment.
@@ -235,29 +226,15 @@ Task<> ShardDirectory::replay(std::string& diagnosis) {
   co_return Result<>{};
 }
 
-Task<Verdict> ShardDirectory::scan(Place& place, RecoveryInput input) {
+Task<Verdict> ShardDirectory::scan(SegmentFile& segment, RecoveryInput input) {
   const auto led = epochs_led(slot_);
   input.log_id = node_.log_id;
   input.shard = slot_.shard;
-  input.file_bytes = place.file_bytes;
   input.epochs_led = led;
-  input.in_flight_bytes_max = place.header->in_flight_bytes_max;
+  input.in_flight_bytes_max = segment.header->in_flight_bytes_max;
   input.purpose = OpenFor::reading;
-  SegmentRecovery recovery(input, *this);
-  while (!recovery.done()) {
-    const std::uint64_t at = recovery.wanted();
-    const std::uint64_t left = place.file_bytes - at;
-    const MutableBytes target = buffer_.bytes().first(align_up(std::min<std::uint64_t>(feed_bytes, left), block_bytes));
-    auto reading = place.file.read(at, target);
-    auto read = co_await reading;
-    if (!read) co_return fail(read.error());
-    if (*read < std::min<std::uint64_t>(target.size(), left)) co_return fail(Error::io_failed);
-    recovery.feed(at, target.first(std::min<std::uint64_t>(*read, left)));
-    if (options_.progress) options_.progress("reading a segment", at + *read, place.file_bytes);
-  }
-  const Verdict verdict = recovery.verdict();
-  if (verdict.refused) co_return fail(*verdict.refused);
-  co_return verdict;
+  auto scanning = scan_segment(segment.file, segment.file_bytes, input, *this, buffer_.bytes(), options_.progress);
+  co_return co_await scanning;
 }
 
 Task<> ShardDirectory::scan_newest() {
@@ -334,6 +311,12 @@ void ShardDirectory::batch(const FoundBatch& found) {
   static_cast<void>(tables_->apply(found.header, found.body));
 }
 
+void ShardDirectory::lost_batch(const BatchHeader& header, std::uint64_t) {
+  if (header.kind != BatchKind::data) return;
+  Offset& upto = lost_upto_[StreamId{header.stream_id}];
+  upto = std::max(upto, Offset{header.first_offset + header.record_count});
+}
+
 void ShardDirectory::lost(const LostRange& range) {
   if (feed_view_ && range.first_lsn != range.end_lsn) view_->lost({range.first_lsn, range.end_lsn});
 }
@@ -381,10 +364,10 @@ Task<bool> ShardDirectory::walk_groups() {
   bool any = false;
   while (end_.position + block_bytes <= open_->file_bytes) {
     const std::uint64_t length = std::min<std::uint64_t>(feed_bytes, open_->file_bytes - end_.position);
-    auto reading = open_->file.read(end_.position, buffer_.bytes().first(align_down(length, block_bytes)));
+    auto reading = read_around(open_->file, end_.position, buffer_.bytes().first(align_down(length, block_bytes)));
     auto got = co_await reading;
     if (!got) co_return fail(got.error());
-    Bytes bytes = buffer_.bytes().first(*got);
+    Bytes bytes = buffer_.bytes().first(got->bytes);
     bool progressed = false;
     AlignedMemory large;
     while (bytes.size() >= block_bytes) {
@@ -394,10 +377,10 @@ Task<bool> ShardDirectory::walk_groups() {
       if (span > bytes.size()) {
         if (progressed) break;
         large = AlignedMemory(span);
-        auto reading_large = open_->file.read(end_.position, large.bytes());
+        auto reading_large = read_around(open_->file, end_.position, large.bytes());
         auto whole = co_await reading_large;
         if (!whole) co_return fail(whole.error());
-        if (*whole < span) co_return any;
+        if (whole->bytes < span) co_return any;
         bytes = large.bytes();
       }
       if (!check_group(*group, bytes.first(span))) co_return any;  // not all of it is there yet

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,7 +21,7 @@
 #include "storage/node_meta.hpp"
 #include "storage/read_view.hpp"
 #include "storage/recovery.hpp"
-#include "storage/segment_header.hpp"
+#include "storage/segment_scan.hpp"
 #include "storage/tables.hpp"
 #include "storage/tail_scan.hpp"
 
@@ -40,27 +41,22 @@ class ShardDirectory final : public StreamSource, private RecoveryVisitor {
   ReadView& view() { return *view_; }
   const Tables& tables() const { return *tables_; }
   const DirectoryShard& facts() const { return facts_; }
+  /// `next` lies behind the last batch that can be read where records are lost at the stream's end.
   StreamBounds stream_bounds(StreamId stream) const override;
   /// First offset that retention and trims left; looks at the index.
   Task<Offset> first_offset(StreamId stream);
 
  private:
-  struct Place {
-    SegmentKey key{};
-    std::optional<SegmentHeader> header;
-    std::uint64_t file_bytes = 0;
-    File file;
-  };
-
   void batch(const FoundBatch& found) override;
+  void lost_batch(const BatchHeader& header, std::uint64_t position) override;
   void lost(const LostRange& range) override;
 
   Task<> list();
-  Task<Place> look_at(SegmentKey key);
+  Task<SegmentFile> look_at(SegmentKey key);
   Task<> read_tail();
   Task<> replay(std::string& diagnosis);
   Task<bool> indexed(SegmentKey key);
-  Task<Verdict> scan(Place& place, RecoveryInput input);
+  Task<Verdict> scan(SegmentFile& segment, RecoveryInput input);
   Task<> scan_newest();
   Task<bool> walk_groups();
   void walk_tail();
@@ -83,8 +79,9 @@ class ShardDirectory final : public StreamSource, private RecoveryVisitor {
   bool feed_view_ = false;
   bool feed_tables_ = false;
 
-  std::optional<Place> open_;  // the newest begun segment
-  LogEnd end_;                 // where its valid groups end
+  std::map<StreamId, Offset> lost_upto_;  // what headers of lost batches show
+  std::optional<SegmentFile> open_;       // the newest begun segment
+  LogEnd end_;                            // where its valid groups end
 };
 
 }  // namespace millrace

@@ -147,7 +147,10 @@ class ReadView {
   Day finished() const { return finished_; }
   SegmentKey first_kept() const { return first_kept_; }
   /// What a stream skipped is known durably: where its next offset lies behind its last batch, the records between are gone.
-  bool skips_are_durable() const { return options_.write_index && (durable_ > ready_ || appended_ == ready_); }
+  /// Who looks at somebody else's directory knows of nothing else.
+  bool skips_are_durable() const {
+    return options_.write_index ? durable_ > ready_ || appended_ == ready_ : durable_ >= appended_;
+  }
   /// How far a segment's file can be read: all of it once it has settled, else what was written of it durably.
   std::uint64_t readable_of(SegmentKey key) const;
   TailCache& tail() { return tail_; }

@@ -8,7 +8,7 @@
 namespace millrace {
 
 Task<Verdict> scan_segment(File& file, std::uint64_t file_bytes, RecoveryInput input, RecoveryVisitor& visitor,
-                           MutableBytes buffer) {
+                           MutableBytes buffer, ScanProgress progress) {
   input.file_bytes = file_bytes;
   SegmentRecovery recovery(input, visitor);
   while (!recovery.done()) {
@@ -20,6 +20,7 @@ Task<Verdict> scan_segment(File& file, std::uint64_t file_bytes, RecoveryInput i
     if (!read) co_return fail(read.error());
     if (read->bytes < std::min(length, left)) co_return fail(Error::io_failed);
     recovery.feed(at, buffer.first(std::min<std::uint64_t>(read->bytes, left)));
+    if (progress) progress("reading a segment", std::min(at + read->bytes, file_bytes), file_bytes);
   }
   const Verdict verdict = recovery.verdict();
   if (verdict.refused) co_return fail(*verdict.refused);

@@ -7,6 +7,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/result.hpp"
 #include "reactor/file.hpp"
@@ -19,9 +20,10 @@
 namespace millrace {
 
 /// Feeds `file` to recovery as `input` says; file_bytes are set. `buffer` takes one read. Errors: io_failed and its like, and
-/// what the verdict refuses with.
+/// what the verdict refuses with. `progress` may be empty.
+using ScanProgress = std::function<void(std::string_view step, std::uint64_t done, std::uint64_t total)>;
 Task<Verdict> scan_segment(File& file, std::uint64_t file_bytes, RecoveryInput input, RecoveryVisitor& visitor,
-                           MutableBytes buffer);
+                           MutableBytes buffer, ScanProgress progress = {});
 
 /// A segment's file by its place, open for reading, with its header when it was begun.
 struct SegmentFile {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/time.hpp"
 #include "tests/storage/log_lives.hpp"
 
 namespace millrace::test {
@@ -10,6 +11,24 @@ namespace {
 using sim::SimWorld;
 
 using Lsns = std::map<std::uint64_t, std::vector<std::uint64_t>>;
+
+Task<ReadBack> read_whole(DirectoryReader& directory, StreamId stream) {
+  std::vector<std::byte> target(256 * KiB);
+  auto reader = directory.read_stream(stream, Seek::at_offset(Offset{0}), false);
+  EXPECT_TRUE(reader);
+  ReadBack back;
+  while (true) {
+    auto reading = (*reader)->next(target);
+    auto chunk = co_await reading;
+    if (!chunk) {
+      back.ended = fail(chunk.error());
+      break;
+    }
+    take_chunk(back, *chunk, target);
+    if (chunk->notice == ReadNotice::caught_up) break;
+  }
+  co_return std::move(back);
+}
 
 Task<> read_directory(Reactor& reactor, Lsns& lsns, std::string& diagnosis, Error& error) {
   DirectoryOptions options;
@@ -20,25 +39,13 @@ Task<> read_directory(Reactor& reactor, Lsns& lsns, std::string& diagnosis, Erro
     error = opened.error();
     co_return Result<>{};
   }
-  DirectoryReader& directory = **opened;
-  std::vector<std::byte> target(256 * KiB);
-  for (const DirectoryStream& stream : directory.streams()) {
-    auto reader = directory.read_stream(stream.id, Seek::earliest(), false);
-    EXPECT_TRUE(reader);
-    ReadBack back;
-    while (true) {
-      auto reading = (*reader)->next(target);
-      auto chunk = co_await reading;
-      if (!chunk) {
-        error = chunk.error();
-        break;
-      }
-      take_chunk(back, *chunk, target);
-      if (chunk->notice == ReadNotice::caught_up) break;
-    }
-    for (const BatchHeader& header : back.headers) lsns[stream.id.value].push_back(header.lsn);
-    for (const std::string& notice : back.notices) EXPECT_TRUE(notice.starts_with("day")) << notice;
-    EXPECT_EQ(back.headers.empty() ? 0 : back.headers.back().first_offset + back.headers.back().record_count,
+  for (const DirectoryStream& stream : (*opened)->streams()) {
+    auto reading = read_whole(**opened, stream.id);
+    auto back = co_await reading;
+    if (!back->ended) error = back->ended.error();
+    for (const BatchHeader& header : back->headers) lsns[stream.id.value].push_back(header.lsn);
+    for (const std::string& notice : back->notices) EXPECT_TRUE(notice.starts_with("day")) << notice;
+    EXPECT_EQ(back->headers.empty() ? 0 : back->headers.back().first_offset + back->headers.back().record_count,
               stream.next_offset.value);
   }
   co_return Result<>{};
@@ -203,6 +210,104 @@ TEST_F(DirectoryReading, a_follower_keeps_no_index_of_a_day_that_is_over) {
   EXPECT_GE(followed.segments, 6u) << "not enough to tell";
   EXPECT_LE(followed.runs_in_memory, followed.segments / 2 + 1) << "the first day's are still kept";
   world.kill(reader);
+}
+
+// ---- Damage.
+
+struct Damaged {
+  std::map<std::uint64_t, ReadBack> streams;
+  std::map<std::uint64_t, Offset> next;  // as the directory tells the stream's end
+  std::string diagnosis;
+};
+
+Task<> read_damaged(Reactor& reactor, Damaged& damaged) {
+  DirectoryOptions options;
+  options.directory = "data";
+  auto opening = DirectoryReader::open(reactor, options, damaged.diagnosis);
+  auto opened = co_await opening;
+  if (!opened) co_return Result<>{};
+  for (const DirectoryStream& stream : (*opened)->streams()) {
+    auto reading = read_whole(**opened, stream.id);
+    auto back = co_await reading;
+    EXPECT_TRUE(back->ended) << error_name(back->ended.error());
+    damaged.streams[stream.id.value] = std::move(*back);
+    damaged.next[stream.id.value] = stream.next_offset;
+  }
+  co_return Result<>{};
+}
+
+class DamagedDirectory : public DirectoryReading {
+ protected:
+  DamagedDirectory() { world.jump_wall(node, *parse_time("2026-11-21T12:00:00Z") - world.wall_now(node)); }
+  static std::string segment(int number) { return "data/shard-00/2026-11-21/data00000" + std::to_string(number); }
+
+  Damaged read_all() {
+    Damaged damaged;
+    const bool ended = sim::run_program(
+        world, node, [&](Reactor& reactor, std::size_t) { return read_damaged(reactor, damaged); },
+        3600 * nanos_per_second);
+    EXPECT_TRUE(ended);
+    EXPECT_EQ(damaged.diagnosis, "");
+    return damaged;
+  }
+  BatchHeader header_at(const std::string& path, std::uint64_t position) {
+    const std::vector<std::byte> bytes = node.disk.find(path)->file.content(false);
+    return load<BatchHeader>(Bytes(bytes).subspan(position));
+  }
+};
+
+TEST_F(DamagedDirectory, P18ALossAtTheEndOfAStreamIsTold) {
+  Work work{.batches = 8, .body_bytes = 40'000, .linger = 50 * nanos_per_milli};
+  live(work, true);
+  const std::uint64_t position = last_batch_in(node, segment(0));
+  const BatchHeader lost = header_at(segment(0), position);
+  flip_bit(node, segment(0), position + batch_header_bytes + 100);
+  // As it stands there: the header still says what is lost.
+  const std::string as_found =
+      "lost " + std::to_string(lost.first_offset) + " next " + std::to_string(lost.first_offset + lost.record_count);
+  Damaged first = read_all();
+  EXPECT_EQ(first.streams.at(lost.stream_id).headers.size(), 1u);
+  EXPECT_EQ(first.streams.at(lost.stream_id).notices, std::vector<std::string>{as_found});
+  EXPECT_EQ(first.next.at(lost.stream_id), Offset{lost.first_offset + lost.record_count});
+  // And after a server came to it, which skips the lost offsets with its epoch batch and writes nothing else.
+  LogLife second;
+  second.options = small_log_options();
+  second.work = [](Reactor& reactor, LogLife&) -> Task<> {
+    const Nanos told = reactor.now() + 50 * nanos_per_milli;
+    co_await Sleep(reactor, told);
+    co_return Result<>{};
+  };
+  run_life(world, node, second);
+  EXPECT_EQ(second.report.lost_batches, 1u);
+  Damaged after = read_all();
+  const std::string skipped =
+      "lost " + std::to_string(lost.first_offset) + " next " + std::to_string(after.next.at(lost.stream_id).value);
+  EXPECT_GE(after.next.at(lost.stream_id), Offset{lost.first_offset + lost.record_count});
+  EXPECT_EQ(after.streams.at(lost.stream_id).headers.size(), 1u);
+  EXPECT_EQ(after.streams.at(lost.stream_id).notices, std::vector<std::string>{skipped});
+}
+
+TEST_F(DamagedDirectory, P18AnUnreadableBlockCostsWhatStandsInIt) {
+  Work work{.batches = 700, .body_bytes = 60 * KiB, .linger = 50 * nanos_per_milli};
+  live(work, true);
+  // In a closed segment, in the newest one, in the tail, and one copy of what node.meta says.
+  std::map<std::uint64_t, std::uint64_t> lost;  // streams by batches
+  for (const int number : {0, 2}) {
+    const std::uint64_t position = last_batch_in(node, segment(number), number == 0 ? 1 * MiB : UINT64_MAX);
+    node.disk.find(segment(number))->bad_sectors.insert((position + batch_header_bytes + 30'000) / 512);
+    ++lost[header_at(segment(number), position).stream_id];
+  }
+  node.disk.find("data/shard-00/tail")->bad_sectors.insert(8 * 100);
+  node.disk.find("data/node.meta")->bad_sectors.insert(0);
+  const Damaged damaged = read_all();
+  ASSERT_EQ(damaged.streams.size(), 4u);
+  for (const auto& [stream, back] : damaged.streams) {
+    const std::uint64_t batches = lost.contains(stream) ? lost.at(stream) : 0;
+    EXPECT_EQ(back.headers.size(), work.lsns.at(stream).size() - batches);
+    EXPECT_EQ(back.notices.size(), batches);
+  }
+  for (const int number : {0, 2}) node.disk.find(segment(number))->bad_sectors.clear();
+  for (const auto& [stream, back] : read_all().streams) EXPECT_EQ(back.headers.size(), work.lsns.at(stream).size());
 }
 
 TEST_F(DirectoryReading, what_is_no_directory_is_refused) {
