@@ -17,7 +17,7 @@ constexpr std::array entries{
     Entry{Error::retry_later, "retry_later",
           "the shard is at its limit; send the same request again after the time named"},
     Entry{Error::unknown_outcome, "unknown_outcome",
-          "the commit failed part-way; ask again with the same sequence to learn what happened"},
+          "the commit failed part-way, or waits for a file; ask again with the same sequence to learn what happened"},
     Entry{Error::no_space, "no_space", "the disk is full; service resumes by itself when space returns"},
     Entry{Error::not_ready, "not_ready", "the server is starting or recovering; try again"},
     Entry{Error::timed_out, "timed_out", "no answer in time"},

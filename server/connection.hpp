@@ -81,8 +81,8 @@ class Connection {
 
   /// Everything below `durable` is: answers it. Returns true while appends wait.
   bool acknowledge(Lsn durable);
-  /// A commit failed: what is not below `durable` has an unknown outcome.
-  void fail_pending(Lsn durable);
+  /// A commit failed, or waits for a file: what is from `first` on, and not below `durable`, has an unknown outcome.
+  void fail_pending(Lsn first, Lsn durable);
   /// Log or frame memory may have room again.
   void resume() { room_.notify(); }
   bool has_pending() const { return !acks_.empty(); }

@@ -88,10 +88,10 @@ bool Connection::acknowledge(Lsn durable) {
   return !acks_.empty() && !ending_;
 }
 
-void Connection::fail_pending(Lsn durable) {
+void Connection::fail_pending(Lsn first, Lsn durable) {
   for (std::uint32_t i = 0; i < acks_.size(); i++) {
     wire::AckEntry& entry = acks_.at(i).entry;
-    if (entry.error != 0 || entry.lsn < durable.value) continue;
+    if (entry.error != 0 || entry.lsn < first.value || entry.lsn < durable.value) continue;
     entry.error = static_cast<std::uint16_t>(Error::unknown_outcome);
     entry.flags = 0;
   }

@@ -110,9 +110,15 @@ void Shard::log_durable(Lsn durable) {
   resume_all();
 }
 
+void Shard::log_stalled(Lsn first) {
+  Lsn durable = log_->watermarks().durable;
+  for (Connection* connection : waiting_for_commit_) connection->fail_pending(first, durable);
+  acknowledge(durable);
+}
+
 void Shard::log_failed() {
   Lsn durable = log_->watermarks().durable;
-  for (Connection* connection : waiting_for_commit_) connection->fail_pending(durable);
+  for (Connection* connection : waiting_for_commit_) connection->fail_pending(durable, durable);
   acknowledge(durable);
   resume_all();
   core_.server().say(

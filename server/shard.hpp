@@ -54,6 +54,7 @@ class Shard final : public LogListener, private TurnHook {
   void tick();
 
   void log_durable(Lsn durable) override;
+  void log_stalled(Lsn first) override;
   void log_failed() override;
   void log_reopened() override;
 

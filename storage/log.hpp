@@ -68,6 +68,9 @@ class LogListener {
  public:
   /// durable() moved. Called once a turn at most; acknowledge what is below it.
   virtual void log_durable(Lsn durable) = 0;
+  /// The batches from `first` on have no file to go to, and the last try to open one failed: what becomes of them is not known
+  /// before one can be, which is tried every second. Said after each try.
+  virtual void log_stalled(Lsn first) { static_cast<void>(first); }
   /// A commit failed: whatever was appended and is not below durable() has an unknown outcome (Error::unknown_outcome).
   /// append answers not_ready until log_reopened, or closed for good.
   virtual void log_failed() = 0;
@@ -184,7 +187,8 @@ class Log {
 
   /// Gives a data batch its position and copies it; durable later. `producer` is the producer's header, its leader's fields
   /// zero, checked by the caller as to limits; `body` is checked by the caller as to hash and structure. The stream is known or
-  /// declared. Dedupe when producer_id is not 0. Synchronous; allocates nothing in steady state. Refusals: not_ready,
+  /// declared. Dedupe when producer_id is not 0; a repeat of what is stalled is refused by what stalls it. Synchronous; allocates
+  /// nothing in steady state. Refusals: not_ready, too_many_files and other reasons why no segment can be opened,
   /// closed, unknown_stream, too_large, invalid_argument, retry_later (ms), no_space (free bytes), out_of_order (sequence
   /// expected), duplicate, fenced (epoch), unknown_producer, clock_jumped.
   Appended append(const BatchHeader& producer, Bytes body);

@@ -36,6 +36,8 @@ Log::Appended LogCore::append(const BatchHeader& producer, Bytes body) {
                                                              StreamId{producer.stream_id}, producer.producer_sequence);
     if (verdict.kind == DedupeVerdict::Kind::refused) return refuse(refusal(verdict.error, verdict.detail));
     if (verdict.kind == DedupeVerdict::Kind::repeat) {
+      // Whoever waited for the first copy was told that its outcome is not known; why, is said here.
+      if (stalled(verdict.first_copy.lsn)) return refuse(refusal(*supply_failure_, pool_.free_bytes()));
       ++repeats_;
       AppendPosition position;
       position.lsn = verdict.first_copy.lsn;
@@ -227,10 +229,11 @@ Task<ProducerRegistration> LogCore::register_producer(ProducerId id) {
     ++refusals_;
     co_return fail(appended.error().error);
   }
-  while (failures_ == failures && writer_ && !(writer_->marks().durable > *appended)) {
+  while (failures_ == failures && writer_ && !(writer_->marks().durable > *appended) && !stalled(*appended)) {
     if (state_ == State::stopped && !writer_) break;
     co_await progress_.wait();
   }
+  if (failures_ == failures && stalled(*appended)) co_return fail(*supply_failure_);
   if (failures_ != failures || !writer_ || !(writer_->marks().durable > *appended))
     co_return fail(Error::unknown_outcome);
   co_return registration;

@@ -101,6 +101,8 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   void begin_day(Day day);
   SegmentKey next_key(Day day) const;
   void supply();
+  /// The batch at `lsn` waits for a file that cannot be opened now.
+  bool stalled(Lsn lsn) const;
   Task<> run_supply();
   Task<> supply_current();
   Task<> supply_spare();

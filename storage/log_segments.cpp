@@ -79,6 +79,11 @@ void LogCore::supply() {
   background(run_supply());
 }
 
+bool LogCore::stalled(Lsn lsn) const {
+  if (!supply_failure_ || !writer_ || !writer_->has_segment() || writer_->segment().attached) return false;
+  return lsn >= writer_->segment().header.first_lsn && lsn >= writer_->marks().durable;
+}
+
 // Files for the segment that takes appends, then for the one after it. A full disk is looked at again every second.
 Task<> LogCore::run_supply() {
   while (supply_again_ && working()) {
@@ -94,6 +99,11 @@ Task<> LogCore::run_supply() {
     supply_failure_ = done || !working() ? std::nullopt : std::optional(done.error());
     if (!done && working()) {
       supply_again_ = true;
+      if (writer_->has_segment() && stalled(writer_->marks().appended)) {
+        const Lsn first = writer_->segment().header.first_lsn;
+        tell([first](LogListener& listener) { listener.log_stalled(first); });
+        notify_progress();
+      }
       const Nanos again = reactor_.now() + SegmentPool::look_again_after;
       co_await Sleep(reactor_, again);
     }
