@@ -58,6 +58,10 @@ def fish():
     return bool(shutil.which("fish"))
 
 
+def groff():
+    return bool(shutil.which("groff"))
+
+
 def zsh():
     return bool(shutil.which("zsh"))
 
@@ -114,7 +118,7 @@ def pressure():
 
 
 PROBES = {probe.__name__: probe for probe in (root, io_uring, loop_mount, mkfs_xfs, mkfs_btrfs, fresh_root, direct_io, disk_30_gb, cores_2, tracefs,
-                                              files_24000, pressure, fish, zsh, io_uring_sysctl)}
+                                              files_24000, pressure, fish, zsh, groff, io_uring_sysctl)}
 _seen = {}
 
 

@@ -38,11 +38,12 @@ step "installing"
 apt_quiet="-y -qq -o Dpkg::Use-Pty=0"
 quietly inside apt-get install $apt_quiet --no-install-recommends /tmp/millrace.deb
 inside millrace version
-for file in /lib/systemd/system/millrace.service /etc/millrace/millrace.toml /usr/share/man/man1/millrace.1.gz \
+for file in /lib/systemd/system/millrace.service /etc/millrace/millrace.toml /usr/share/man/man1/millrace{,-serve,-append,-read,-stat,-verify,-doctor}.1.gz \
   /usr/share/bash-completion/completions/millrace /usr/share/zsh/vendor-completions/_millrace \
   /usr/share/fish/vendor_completions.d/millrace.fish; do
   [ -s "$root$file" ] || { echo "try-package: the package lacks $file" >&2; exit 1; }
 done
+zgrep -q 'kernel KERNEL' "$root/usr/share/man/man1/millrace-serve.1.gz" || { echo "try-package: millrace-serve(1) lacks --kernel" >&2; exit 1; }
 [ "$(stat -c %a "$root/var/lib/millrace")" = 750 ]
 inside bash -c '. /usr/share/bash-completion/completions/millrace; COMP_WORDS=(millrace ser) COMP_CWORD=1; _millrace; [ "${COMPREPLY[*]}" = serve ]'
 port=$((20000 + RANDOM % 20000))
