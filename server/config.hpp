@@ -12,6 +12,7 @@
 
 #include "base/units.hpp"
 #include "reactor/kernel_choice.hpp"
+#include "storage/commit_sizes.hpp"
 
 namespace millrace {
 
@@ -40,6 +41,7 @@ struct ServerConfig {
   std::uint32_t connections_max = connections_default;
   KernelChoice kernel = KernelChoice::automatic;
   std::size_t receive_buffer_bytes = 64 * KiB;  // of each shared receive buffer; no setting, simulations make it small
+  CommitSizes commit_sizes{};                   // no setting either
   bool buffered = false;
   bool insecure = false;
   bool accept_clock = false;

@@ -84,6 +84,7 @@ LogOptions Core::log_options(ShardIndex shard) const {
   options.buffered = config.buffered;
   options.accept_clock = config.accept_clock;
   options.allocations = server_.environment().allocations;
+  options.commit_sizes = config.commit_sizes;
   options.give_up = &stopping_;
   return options;
 }

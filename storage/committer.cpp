@@ -15,7 +15,7 @@ void CommitActions::add(const CommitAction& action) {
 
 Committer::Committer(const CommitterConfig& config, Lsn durable, std::uint64_t next_slot)
     : config_(config), durable_(durable), next_slot_(next_slot) {
-  MR_ASSERT(config.ring_bytes >= 2 * config.slot_pending_max && is_aligned(config.ring_bytes, block_bytes));
+  MR_ASSERT(config.ring_bytes >= 2 * config.sizes.slot_pending_max && is_aligned(config.ring_bytes, block_bytes));
 }
 
 std::uint32_t Committer::in_flight() const {
@@ -89,11 +89,11 @@ bool Committer::flush_one(CommitActions& actions) {
   const bool busy = in_flight() > 0;
   // The header of a segment's first group vouches for everything before it, so nothing before it may be undecided.
   if (next.first_of_segment && (busy || !next.ready)) return false;
-  const bool small = next.bytes < config_.slot_pending_max;
+  const bool small = next.bytes < config_.sizes.slot_pending_max;
   if (!next.closed && !next.first_of_segment && !move_wanted_ && small) {
     if (next.end == next.covered_end || busy) return false;
     if (submit_slot(actions)) return true;
-  } else if (busy && waiting_bytes() < config_.second_write_min) {
+  } else if (busy && waiting_bytes() < config_.sizes.second_write_min) {
     return false;
   }
   submit_group(actions);

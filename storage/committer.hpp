@@ -14,13 +14,13 @@
 
 #include "base/time.hpp"
 #include "base/units.hpp"
+#include "storage/commit_sizes.hpp"
 
 namespace millrace {
 
 struct CommitterConfig {
-  std::uint32_t slot_pending_max = 32 * KiB;   // bytes of the open group below which a flush goes to the tail
-  std::uint32_t second_write_min = 256 * KiB;  // waiting bytes that are worth a second write in flight
-  std::uint64_t ring_bytes = 1 * MiB;          // of the tail
+  CommitSizes sizes;
+  std::uint64_t ring_bytes = 1 * MiB;  // of the tail
   Nanos record_end_after = 5 * nanos_per_milli;
   Nanos move_after = 10 * nanos_per_second;
 };

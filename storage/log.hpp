@@ -25,6 +25,7 @@
 #include "protocol/batch.hpp"
 #include "reactor/reactor.hpp"
 #include "reactor/task.hpp"
+#include "storage/commit_sizes.hpp"
 #include "storage/watermarks.hpp"
 
 namespace millrace {
@@ -36,11 +37,12 @@ struct LogOptions {
   std::uint64_t segment_bytes = 128 * MiB;
   std::uint64_t memory_bytes = 256 * MiB;  // everything this shard may hold: staging, tail cache, read buffers, tables
   std::int32_t day_offset_seconds = 0;
-  std::uint32_t pool_segments = 2;           // segments kept prepared; a burst of so many costs no zeroing
-  std::uint32_t retain_days = 0;             // 0 = all
-  std::uint64_t retain_bytes = 0;            // 0 = all
-  bool buffered = false;                     // no O_DIRECT: for filesystems without it; never the default
-  std::uint64_t tail_bytes = 1 * MiB;        // the tail's ring, for a log that is created
+  std::uint32_t pool_segments = 2;     // segments kept prepared; a burst of so many costs no zeroing
+  std::uint32_t retain_days = 0;       // 0 = all
+  std::uint64_t retain_bytes = 0;      // 0 = all
+  bool buffered = false;               // no O_DIRECT: for filesystems without it; never the default
+  std::uint64_t tail_bytes = 1 * MiB;  // the tail's ring, for a log that is created
+  CommitSizes commit_sizes{};
   bool separate_sync = false;                // write, then fdatasync, instead of one DSYNC write
   bool accept_clock = false;                 // believe a wall clock more than 366 days ahead of the last day
   std::uint64_t (*allocations)() = nullptr;  // heap allocations of the process so far; nullptr = not counted

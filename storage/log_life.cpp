@@ -170,6 +170,7 @@ void LogCore::take_over(OpenedLog opened) {
   start.chain = opened.chain;
   start.next_slot = opened.next_slot;
   start.ring_bytes = opened.ring_bytes;
+  start.commit_sizes = options_.commit_sizes;
   start.separate_sync = options_.separate_sync;
   writer_ = std::make_unique<LogWriter>(reactor_, staging_, *this, std::move(opened.tail), start);
   if (!opened.begun) return;

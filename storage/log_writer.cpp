@@ -18,6 +18,7 @@ constexpr std::uint32_t write_attempts_max = 8;
 
 CommitterConfig committer_config(const WriterStart& start) {
   CommitterConfig config;
+  config.sizes = start.commit_sizes;
   config.ring_bytes = start.ring_bytes;
   return config;
 }

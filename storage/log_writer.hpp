@@ -64,6 +64,7 @@ struct WriterStart {
   Chain chain{};
   std::uint64_t next_slot = 1;
   std::uint64_t ring_bytes = tail_ring_bytes_default;
+  CommitSizes commit_sizes{};
   bool separate_sync = false;  // fdatasync after each write instead of one DSYNC write
 };
 
