@@ -128,6 +128,7 @@ void Chaos::befall_disk(ChaosTarget& target) {
     std::uint64_t used = disk.used_bytes();
     disk.foreign_bytes = disk.capacity_bytes - std::min(disk.capacity_bytes, used + left);
     world_.after(full_for, [&disk] { disk.foreign_bytes = 0; });
+    target.node->disk_full.emplace_back(world_.now(), world_.now() + full_for);
   }
   if (rotten && world_.inject(FaultClass::bit_rot, *target.node)) rot(*target.node);
 }

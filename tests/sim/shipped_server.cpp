@@ -21,6 +21,8 @@ ServerConfig config_of(const WorkloadPlan& plan) {
     config.receive_buffer_bytes = std::clamp<std::size_t>(std::bit_floor(plan.batch_bytes / 2), KiB, 64 * KiB);
   // Two commit writes in flight take more than clients of a seed send: half of the runs come to it with less.
   if (plan.burst % 2 == 1) config.commit_sizes = {.slot_pending_max = 4 * KiB, .second_write_min = 4 * KiB};
+  // With one segment prepared a full disk is felt before it has room again.
+  if (plan.batches_queued % 2 == 1) config.pool_segments = 1;
   config.memory_bytes = plan.memory_bytes;
   config.retain_days = plan.retain_days;
   config.retain_bytes = plan.retain_bytes;

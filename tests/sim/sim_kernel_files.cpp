@@ -89,7 +89,18 @@ void SimKernel::take_sample(Flights::iterator at) {
 void SimKernel::complete_file(Flights::iterator at) {
   int failed = 0;
   if (world_.before_file_operation) failed = world_.before_file_operation(node_, *at->second.operation);
-  finish(at, failed != 0 ? -failed : do_file(at->second));
+  const std::int32_t result = failed != 0 ? -failed : do_file(at->second);
+  if (result < 0) note_failed_commit(*at->second.operation, result);
+  finish(at, result);
+}
+
+/// What a commit writes is told by its first bytes: a segment's header, a group, a slot of the tail.
+void SimKernel::note_failed_commit(const Operation& operation, std::int32_t result) {
+  if (operation.code != OperationCode::write || !operation.durable || operation.length < sizeof(std::uint32_t)) return;
+  if (result == -EINTR || result == -EAGAIN || result == -EBADF) return;
+  const std::string_view magic(reinterpret_cast<const char*>(operation.data), sizeof(std::uint32_t));
+  if (magic == "MRS1" || magic == "MRG1" || magic == "MRL1")
+    node_.failed_commits.push_back({static_cast<std::uint32_t>(shard_), world_.now()});
 }
 
 /// Faults that keep an operation from happening at all.

@@ -51,6 +51,12 @@ struct DiskTempo {
   static DiskTempo draw(Random& random);
 };
 
+/// A write of a commit, by its first bytes, that came back failed.
+struct FailedCommitWrite {
+  std::uint32_t shard = 0;  // of the kernel that was asked: one a shard
+  Nanos at = 0;
+};
+
 /// One machine: a disk, a wall clock, an address.
 class SimNode {
  public:
@@ -73,7 +79,9 @@ class SimNode {
   // Power cuts and kills this node has had.
   std::uint64_t power_cuts = 0;
   std::uint64_t kills = 0;
-  std::vector<Nanos> ends;  // when a process here ended, whatever ended it
+  std::vector<FailedCommitWrite> failed_commits;
+  std::vector<std::pair<Nanos, Nanos>> disk_full;  // from, to
+  std::vector<Nanos> ends;                         // when a process here ended, whatever ended it
 };
 
 enum class EndReason : std::uint8_t { running, finished, killed, power_cut };

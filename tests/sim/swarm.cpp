@@ -151,11 +151,18 @@ SimProcess& SeedRun::start_server() {
 }
 
 void SeedRun::start() {
+  constexpr std::uint64_t disk_bytes = std::uint64_t{2} * GiB;
   server_node_ = &world_.add_node("server");
   server_node_->wall_offset = plan_.wall_offset;
   Random tempo_random(split_seed(result_.seed, "tempo"));
   if (result_.mode != SwarmMode::quiet && wide_) server_node_->tempo = DiskTempo::draw(tempo_random);
-  server_node_->disk.capacity_bytes = std::uint64_t{2} * GiB;
+  server_node_->disk.capacity_bytes = disk_bytes;
+  if (plan_.tight_disk_bytes != 0) {
+    server_node_->disk.capacity_bytes = plan_.tight_disk_bytes;
+    const Nanos until = plan_.length * 3 / 5;
+    server_node_->disk_full.emplace_back(0, until);
+    world_.after(until, [this] { server_node_->disk.capacity_bytes = disk_bytes; });
+  }
   shared_ = std::make_unique<WorkloadShared>(
       WorkloadShared{world_, plan_, recorder_, ledger_, server_node_->host, true, {}, 0, 0, 0});
   notes_.say = [this](const std::string& line) { world_.say("server: %s", line.c_str()); };
@@ -290,9 +297,15 @@ void SeedRun::stop_and_check() {
   result_.counts["lost_acknowledged_reported"] += report.lost_acknowledged_reported;
   result_.counts["lost_acknowledged_silent"] += report.lost_acknowledged_silent;
   result_.counts["groups"] += report.groups;
+  result_.counts["failed_commit_writes"] += history.failed_commits.size();
+  result_.counts["refused_for_space"] += report.refused_for_space;
+  result_.counts["refused_as_closed"] += report.refused_as_closed;
 }
 
 void SeedRun::note_disturbances(checker::History& history) {
+  history.ends = server_node_->ends;
+  history.short_of_space = server_node_->disk_full;
+  for (const auto& failed : server_node_->failed_commits) history.failed_commits.push_back({failed.shard, failed.at});
   auto& times = history.disturbances;
   times = server_node_->ends;
   for (const FaultEvent& event : world_.faults().events())
@@ -300,6 +313,9 @@ void SeedRun::note_disturbances(checker::History& history) {
         (event.fault == FaultClass::write_error_once || event.fault == FaultClass::write_error_sticky ||
          event.fault == FaultClass::failed_sync || event.fault == FaultClass::no_space))
       times.push_back(event.at);
+  for (const FaultEvent& event : world_.faults().events())
+    if (event.node == server_node_->name && event.fault == FaultClass::no_space)
+      history.short_of_space.emplace_back(event.at, event.at);
   std::ranges::sort(times);
 }
 

@@ -29,6 +29,8 @@ WorkloadPlan WorkloadPlan::draw(Random& random, bool wide) {
     plan.record_bytes_max = 16 * KiB;
     plan.pace = 200'000;
     if (retains) plan.retain_bytes = 40 * MiB;
+    // What stands ready at the start and little more: the disk is full before the run is half over.
+    if (plan.clients == 2) plan.tight_disk_bytes = plan.shards * 40 * MiB;
   }
   plan.pace = std::max(plan.pace, plan.pace_min());
   // A third of the seeds pass midnight (half of the wide ones), half of these again and again.
@@ -62,7 +64,7 @@ std::string WorkloadPlan::describe() const {
          item("midnight", wall_offset == 0 ? 0
                           : midnights      ? 2
                                            : 1) +
-         item("memory", memory_bytes);
+         item("memory", memory_bytes) + item("tight_disk", tight_disk_bytes);
 }
 
 }  // namespace millrace::sim

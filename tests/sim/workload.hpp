@@ -32,6 +32,7 @@ struct WorkloadPlan {
   std::uint32_t burst = 4;                         // records at once, at most
   std::uint64_t segment_bytes = 16 * MiB;
   std::uint64_t memory_bytes = 256 * MiB;  // of the server
+  std::uint64_t tight_disk_bytes = 0;      // what the server's disk holds for the first part of the run; 0 = enough
   std::uint32_t retain_days = 0;
   std::uint64_t retain_bytes = 0;
   Nanos wall_offset = 0;   // of the server's clock at the start: shortly before midnight, for a day's end

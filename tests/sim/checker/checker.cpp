@@ -4,6 +4,7 @@
 #include <set>
 #include <tuple>
 
+#include "tests/sim/checker/failures_check.hpp"
 #include "tests/sim/checker/fields.hpp"
 #include "tests/sim/checker/index_check.hpp"
 
@@ -34,6 +35,10 @@ class Checking {
     check_answers();
     check_reads();
     check_cut_away();
+    check_after_failures(history_, log_, report_,
+                         [this](const std::string& promise, const std::string& where, const std::string& what) {
+                           broken(promise, where, what);
+                         });
   }
 
  private:

@@ -53,6 +53,12 @@ struct LossNotice {
   bool by_retention = false;
 };
 
+/// A commit write of the server, to a segment or the tail, that came back failed.
+struct FailedCommit {
+  std::uint32_t shard = 0;
+  std::int64_t at = 0;
+};
+
 struct History {
   std::vector<Attempt> attempts;
   std::vector<Answer> answers;
@@ -62,7 +68,10 @@ struct History {
       false;  // bit rot, lost, misdirected writes or lying flushes: acknowledged bytes may be gone, but then reported
   /// Ascending times at which the server's log may have been cut: its processes ended, or a write of it failed.
   std::vector<std::int64_t> disturbances;
-  bool retention_ran = false;     // the oldest records may be gone
+  std::vector<FailedCommit> failed_commits;                           // in order of time
+  std::vector<std::int64_t> ends;                                     // when the server's processes ended, ascending
+  std::vector<std::pair<std::int64_t, std::int64_t>> short_of_space;  // when its disk had no room, or said so
+  bool retention_ran = false;                                         // the oldest records may be gone
   std::uint64_t last_reader = 0;  // cursors from this number on read every stream after the last fault; 0 = none
   bool reads_complete = false;    // the last reader read every stream from earliest to its end after the last fault
 };
@@ -75,6 +84,8 @@ struct Report {
   std::uint64_t acknowledged_records = 0;
   std::uint64_t lost_acknowledged_reported = 0;  // acknowledged, gone, and said so
   std::uint64_t lost_acknowledged_silent = 0;    // acknowledged, gone, and nobody said so
+  std::uint64_t refused_for_space = 0;           // answers to appends
+  std::uint64_t refused_as_closed = 0;
 };
 
 /// Checks a directory after its last recovery (or clean stop) against everything clients saw.

@@ -246,5 +246,64 @@ TEST(Checker, P23_compare_finds_the_first_difference) {
   EXPECT_EQ(difference->where, "shard-00/2026-11-21/data000000 @1388");
 }
 
+// A scene whose second batch was sent after a commit write failed at 10 s; the server's life ends at 90 s.
+struct FailureScene : Scene {
+  static constexpr std::int64_t second = 1'000'000'000;
+  explicit FailureScene(bool new_epoch) {
+    history.failed_commits = {{0, 10 * second}};
+    history.ends = {90 * second};
+    history.answers.back().at = 5 * second;
+    if (new_epoch) epoch(2);
+    after("four", 2, 3, new_epoch ? 6 : 5, 11 * second);
+  }
+  void epoch(std::uint64_t number) {
+    ImageWriter::Buffer body(32);
+    ImageWriter::put(body, 0, number);
+    writer.epoch = number;
+    writer.add_batch(3, 0, 0, body, 0, 0);
+  }
+  void after(const std::string& payload, std::uint64_t sequence, std::uint64_t offset, std::uint64_t lsn,
+             std::int64_t sent) {
+    commit({payload}, sequence, offset, lsn);
+    writer.close_group();
+    history.attempts.back().sent_at = sent;
+    history.answers.back().at = sent + second;
+  }
+};
+
+TEST(Checker, P19_an_acknowledgement_after_a_failed_write_needs_a_new_epoch) {
+  EXPECT_EQ(promises(FailureScene(true).check()), "");
+  EXPECT_BREAKS(FailureScene(false).check(), "P19");
+  FailureScene other(false);
+  other.history.failed_commits[0].shard = 1;
+  EXPECT_EQ(promises(other.check()), "");
+}
+
+TEST(Checker, P19_nothing_is_acknowledged_after_a_second_failure) {
+  FailureScene scene(true);
+  scene.history.failed_commits.push_back({0, 20 * scene.second});
+  scene.epoch(3);
+  EXPECT_EQ(promises(scene.check()), "");
+  scene.after("five", 3, 4, 8, 21 * scene.second);
+  EXPECT_BREAKS(scene.check(), "P19");
+  scene.history.ends = {20 * scene.second + 1, 90 * scene.second};  // another life may
+  EXPECT_EQ(promises(scene.check()), "");
+}
+
+TEST(Checker, P22_want_of_space_closes_no_shard_and_ends_with_it) {
+  FailureScene scene(true);
+  const std::size_t attempt = scene.history.attempts.size() - 1;
+  scene.history.answers.push_back({attempt, 1, 206, 0, 0, false, 0, 0, 12 * scene.second});
+  EXPECT_EQ(promises(scene.check()), "");
+  scene.history.failed_commits.clear();
+  EXPECT_BREAKS(scene.check(), "P22");
+  scene.history.answers.back().error = 3;
+  EXPECT_BREAKS(scene.check(), "P22");
+  scene.history.short_of_space = {{6 * scene.second, 8 * scene.second}};
+  EXPECT_EQ(promises(scene.check()), "");
+  scene.history.answers.back().at = 40 * scene.second;
+  EXPECT_BREAKS(scene.check(), "P22");
+}
+
 }  // namespace
 }  // namespace millrace::checker
