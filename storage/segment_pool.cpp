@@ -295,7 +295,7 @@ Task<> SegmentPool::give_back(std::string path) {
 }
 
 Task<> SegmentPool::recycle(std::string path) {
-  if (ready_.size() + stale_.size() >= std::max<std::size_t>(options_.segments, recycled_max)) {
+  if (ready_.size() + stale_.size() >= options_.segments + recycled_max) {
     auto removing = Directory::remove_file(reactor_, path);
     auto removed = co_await removing;
     co_return std::move(removed);

@@ -42,7 +42,9 @@ class PoolPressure {
 
 class SegmentPool {
  public:
-  static constexpr std::size_t recycled_max = 8;  // expired files beyond it, and beyond what is kept, are removed
+  // Expired files that wait to be used again, beside what is kept ready; others are removed: a disk that is bounded by retention
+  // holds so many segments more.
+  static constexpr std::size_t recycled_max = 2;
   static constexpr std::uint64_t reserve_bytes = 4 * MiB;  // for seals, indexes and node.meta
   static constexpr std::size_t chunk_bytes = 256 * KiB;
   static constexpr Nanos look_again_after = nanos_per_second;
