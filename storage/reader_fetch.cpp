@@ -95,15 +95,31 @@ Task<Reader::Step> Reader::fetch(MutableBytes target, ReadChunk& chunk) {
   co_return co_await telling;
 }
 
+/// Whether the segment's file is the one of this name still.
+Task<bool> Reader::is_there(SegmentKey segment) {
+  auto reading = read_front(segment);
+  auto front = co_await reading;
+  if (!front) co_return fail(front.error());
+  co_return *front && (**front).facts.key == segment;
+}
+
 // Batches do not verify. In a directory that a server writes, its segment may have been dropped and reused under us.
 Task<Reader::Step> Reader::tell_damage(SegmentKey segment, ReadChunk& chunk) {
   if (!view_.options().write_index) {
     cursor_->file = {};
-    auto reading = read_front(segment);
-    auto front = co_await reading;
-    if (!front) co_return fail(front.error());
-    const bool same = *front && (**front).facts.key == segment;
-    if (!same) {
+    auto looking = is_there(segment);
+    auto same = co_await looking;
+    if (!same) co_return fail(same.error());
+    // Retention takes what is oldest: while that is there, it is not what took this one.
+    bool taken = !*same;
+    if (taken && view_.first_kept() < segment) {
+      const SegmentKey oldest = view_.first_kept();
+      auto asking = is_there(oldest);
+      auto kept = co_await asking;
+      if (!kept) co_return fail(kept.error());
+      taken = !*kept;
+    }
+    if (taken) {
       view_.drop_before({segment.day, segment.number + 1});
       co_return Step::more;
     }

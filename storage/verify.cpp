@@ -79,6 +79,17 @@ Task<std::optional<std::vector<std::byte>>> VerifyWalk::read_front(std::string p
   co_return std::optional(std::vector<std::byte>(got.begin(), got.end()));
 }
 
+/// One of two slots is enough, and a crash may tear the one that is being written; whoever looks should know that one is left.
+template <class Slot>
+void VerifyWalk::note_half_lost(std::uint64_t at, const Result<Slot>& first, const Result<Slot>& second) {
+  if (first.has_value() == second.has_value()) return;
+  const std::uint64_t bad = first ? at + block_bytes : at;
+  if (all_zero(Bytes(meta_bytes_).subspan(bad, block_bytes))) return;  // never written
+  visitor_.note("node.meta: bytes " + std::to_string(bad) + " to " + std::to_string(bad + block_bytes) +
+                ": one of two slots does not verify; the other one counts, and the next write goes here. A crash in a "
+                "write leaves this too");
+}
+
 Task<> VerifyWalk::read_node_meta() {
   auto reading = read_front(directory_ + "/node.meta", node_meta_bytes(shard_count_max));
   auto bytes = co_await reading;
@@ -97,6 +108,8 @@ Task<> VerifyWalk::read_node_meta() {
           .what = "neither of its two slots verifies"});
     co_return fail(Error::corrupt);
   }
+  note_half_lost(node_slot_offset(0), read_node_slot(meta.subspan(node_slot_offset(0), block_bytes), OpenFor::reading),
+                 read_node_slot(meta.subspan(node_slot_offset(1), block_bytes), OpenFor::reading));
   node_ = node->value;
   meta_bytes_.resize(std::max<std::size_t>(meta_bytes_.size(), node_meta_bytes(node_.shard_count)));
   co_return {};
@@ -125,6 +138,9 @@ Task<> VerifyWalk::walk_shard(ShardIndex shard) {
                         meta.subspan(shard_slot_offset(shard, 1), block_bytes), shard, OpenFor::reading);
   if (slot) {
     meta_ = slot->value;
+    const std::uint64_t first = shard_slot_offset(shard, 0);
+    note_half_lost(first, read_shard_slot(meta.subspan(first, block_bytes), OpenFor::reading),
+                   read_shard_slot(meta.subspan(first + block_bytes, block_bytes), OpenFor::reading));
   } else {
     meta_ = {};
     tell({.kind = DamageKind::node_meta,

@@ -32,6 +32,8 @@ class VerifyWalk {
   };
 
   Task<> read_node_meta();
+  template <class Slot>
+  void note_half_lost(std::uint64_t at, const Result<Slot>& first, const Result<Slot>& second);
   Task<> walk_shard(ShardIndex shard);
   Task<> list_segments();
   Task<> list_newer(std::size_t number);

@@ -99,6 +99,33 @@ def damaged_front(case):
     return f"one flipped bit cost the first {lost} records; told by --server and by --data, with the index derived anew"
 
 
+def missing_segment(case):
+    """A segment in the middle is gone: what stands before and behind it is read, and the hole is a loss, not retention's."""
+    server = case.server("--segment-bytes", "16MiB")
+    text = lines(300_000, width=200)
+    server.append("holed", text)
+    server.stop()
+    with open(os.path.join(server.data, "node.meta"), "r+b") as file:
+        file.seek(12_300)
+        byte = file.read(1)
+        file.seek(12_300)
+        file.write(bytes([byte[0] ^ 1]))
+    verified = run("verify", "--data", server.data)
+    expect(b"bytes 12288 to 16384: one of two slots does not verify" in verified.stderr, f"verify said {verified.stderr!r}")
+    segments = closed_segments(server.data)
+    os.unlink(segments[1])
+    done = run("read", "--data", server.data, "--stream", "holed", check=False)
+    expect(done.returncode == 1 and b"DATA_LOSS stream=holed" in done.stderr, f"exit {done.returncode}: {done.stderr[:300]!r}")
+    expect(b"OUT_OF_RANGE" not in done.stderr, f"retention is blamed: {done.stderr[-300:]!r}")
+    kept, sent = done.stdout.splitlines(keepends=True), text.splitlines(keepends=True)
+    lost = len(sent) - len(kept)
+    first = next(at for at, line in enumerate(kept) if line != sent[at])
+    expect(kept == sent[:first] + sent[first + lost:], "what is left is not what was sent")
+    verified = run("verify", "--data", server.data, check=False)
+    expect(verified.returncode == 1 and b"DAMAGE missing" in verified.stdout, f"verify: {verified.stdout!r}")
+    return f"one missing segment cost {lost} of {len(sent)} records, from offset {first} on"
+
+
 def damaged_closed_segment(case):
     server = case.server()
     text = lines(200_000, width=200)
@@ -191,6 +218,7 @@ if __name__ == "__main__":
         ("disk_full", disk_full),
         ("damaged_closed_segment", damaged_closed_segment),
         ("damaged_front", damaged_front),
+        ("missing_segment", missing_segment),
         ("other_version", other_version),
         ("foreign_directory", foreign_directory),
         ("no_direct_io", no_direct_io),
