@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "base/mutant.hpp"
 #include "reactor/helper_thread.hpp"
 
 // Newer than Debian 12's headers.
@@ -26,7 +27,7 @@ int system_open_flags(std::uint16_t flags) {
   bool reads = (flags & open_read) != 0, writes = (flags & open_write) != 0;
   result |= reads && writes ? O_RDWR : writes ? O_WRONLY : O_RDONLY;
   if ((flags & open_create) != 0) result |= O_CREAT;
-  if ((flags & open_exclusive) != 0) result |= O_EXCL;
+  if ((flags & open_exclusive) != 0 && !mutant("kernel_forgets_exclusive")) result |= O_EXCL;
   if ((flags & open_truncate) != 0) result |= O_TRUNC;
   if ((flags & open_direct) != 0) result |= O_DIRECT;
   if ((flags & open_directory) != 0) result |= O_DIRECTORY;
@@ -36,8 +37,11 @@ int system_open_flags(std::uint16_t flags) {
 std::int32_t transfer(const Operation& operation) {
   iovec piece{operation.data, operation.length};
   auto at = static_cast<off_t>(operation.offset);
-  if (operation.code == OperationCode::read) return result_of(::preadv2(operation.descriptor, &piece, 1, at, 0));
-  return result_of(::pwritev2(operation.descriptor, &piece, 1, at, operation.durable ? RWF_DSYNC : 0));
+  const int flags = operation.durable && !mutant("kernel_drops_dsync") ? RWF_DSYNC : 0;
+  const ssize_t count = operation.code == OperationCode::read ? ::preadv2(operation.descriptor, &piece, 1, at, 0)
+                                                              : ::pwritev2(operation.descriptor, &piece, 1, at, flags);
+  if (mutant("kernel_takes_short_for_whole") && count > 0) return static_cast<std::int32_t>(operation.length);
+  return result_of(count);
 }
 
 }  // namespace
@@ -66,6 +70,7 @@ std::int32_t run_file_operation(Operation& operation) {
     case OperationCode::read:
     case OperationCode::write: return transfer(operation);
     case OperationCode::sync:
+      if (mutant("kernel_skips_sync")) return 0;
       return result_of(operation.data_only ? ::fdatasync(operation.descriptor) : ::fsync(operation.descriptor));
     case OperationCode::allocate: return result_of(::fallocate(operation.descriptor, 0, from, extent));
     case OperationCode::write_zeroes:

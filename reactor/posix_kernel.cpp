@@ -9,6 +9,7 @@
 #include <ctime>
 
 #include "base/assert.hpp"
+#include "base/mutant.hpp"
 #include "base/time.hpp"
 #include "reactor/posix_files.hpp"
 
@@ -71,7 +72,8 @@ void PosixKernel::cancel(Operation& operation) {
     bool runs = std::find(running_.begin(), running_.end(), &target) != running_.end();
     return complete(operation, runs ? -EALREADY : -ENOENT);
   }
-  complete(operation, sockets_.cancel(target) ? 0 : -ENOENT);
+  const bool found = sockets_.cancel(target) && !mutant("kernel_denies_a_cancel");
+  complete(operation, found ? 0 : -ENOENT);
 }
 
 void PosixKernel::start_submitted() {

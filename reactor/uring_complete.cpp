@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "base/assert.hpp"
+#include "base/mutant.hpp"
 #include "reactor/uring_buffers.hpp"
 #include "reactor/uring_kernel.hpp"
 #include "reactor/uring_tables.hpp"
@@ -54,6 +55,14 @@ bool UringKernel::translate(const io_uring_cqe& cqe, Completion& out) {
     case OperationCode::connect: translate_connect(operation, out); return true;
     case OperationCode::open_file:
       if (cqe.res >= 0) files_->add(cqe.res);
+      return true;
+    case OperationCode::read:
+    case OperationCode::write:
+      if (mutant("kernel_takes_short_for_whole") && cqe.res > 0)
+        out.result = static_cast<std::int32_t>(operation.length);
+      return true;
+    case OperationCode::cancel:
+      if (mutant("kernel_denies_a_cancel")) out.result = -ENOENT;
       return true;
     default: return true;
   }

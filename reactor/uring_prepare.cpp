@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "base/assert.hpp"
+#include "base/mutant.hpp"
 #include "reactor/uring_buffers.hpp"
 #include "reactor/uring_kernel.hpp"
 #include "reactor/uring_tables.hpp"
@@ -23,7 +24,7 @@ int system_open_flags(std::uint16_t flags) {
   bool writes = (flags & open_write) != 0;
   int system = O_CLOEXEC | (reads && writes ? O_RDWR : writes ? O_WRONLY : O_RDONLY);
   if ((flags & open_create) != 0) system |= O_CREAT;
-  if ((flags & open_exclusive) != 0) system |= O_EXCL;
+  if ((flags & open_exclusive) != 0 && !mutant("kernel_forgets_exclusive")) system |= O_EXCL;
   if ((flags & open_truncate) != 0) system |= O_TRUNC;
   if ((flags & open_direct) != 0) system |= O_DIRECT;
   if ((flags & open_directory) != 0) system |= O_DIRECTORY;
@@ -117,7 +118,7 @@ void UringKernel::prepare_transfer(io_uring_sqe& sqe, Operation& operation) {
     io_uring_prep_rw(writes ? IORING_OP_WRITE : IORING_OP_READ, &sqe, operation.descriptor, operation.data,
                      operation.length, operation.offset);
   }
-  if (operation.durable) {
+  if (operation.durable && !mutant("kernel_drops_dsync")) {
     MR_ASSERT(writes);
     sqe.rw_flags = RWF_DSYNC;
   }
@@ -164,6 +165,7 @@ void UringKernel::prepare(io_uring_sqe& sqe, Operation& operation) {
     case OperationCode::read:
     case OperationCode::write: return prepare_transfer(sqe, operation);
     case OperationCode::sync:
+      if (mutant("kernel_skips_sync")) return io_uring_prep_nop(&sqe);
       io_uring_prep_fsync(&sqe, operation.descriptor, operation.data_only ? IORING_FSYNC_DATASYNC : 0U);
       return aim_at_file(sqe, operation);
     case OperationCode::allocate:

@@ -2,72 +2,14 @@
 // every mode, on the posix kernel and on the simulated one (without faults), and give the same completions and files.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <set>
 
 #include "base/hash.hpp"
-#include "tests/reactor/kernel_session.hpp"
+#include "tests/reactor/differential.hpp"
 
 namespace millrace::test {
 
 namespace {
-
-struct Outcome {
-  std::vector<std::string> transcript;
-  StageImage image;
-};
-
-using Script = void (*)(KernelSession& session, std::uint64_t seed);
-
-Outcome play(KernelStage& stage, Script script, std::uint64_t seed) {
-  Outcome outcome;
-  {
-    KernelSession session(stage);
-    script(session, seed);
-    outcome.transcript = session.transcript();
-  }
-  EXPECT_EQ(stage.reactor().in_flight(), 0U);
-  outcome.image = stage.image();
-  return outcome;
-}
-
-/// The first difference, with the lines before it.
-std::string difference(const Outcome& a, const Outcome& b) {
-  std::string text;
-  for (std::size_t i = 0; i < std::max(a.transcript.size(), b.transcript.size()); ++i) {
-    std::string left = i < a.transcript.size() ? a.transcript[i] : "(ended)";
-    std::string right = i < b.transcript.size() ? b.transcript[i] : "(ended)";
-    if (left != right) return text + "  sim:    " + left + "\n  kernel: " + right + "\n";
-    text += "  both:   " + left + "\n";
-  }
-  for (const auto& [name, bytes] : a.image) {
-    auto found = b.image.find(name);
-    if (found == b.image.end()) return text + "  only sim has " + name + "\n";
-    if (found->second != bytes)
-      return text + "  " + name + " differs: " + std::to_string(bytes.size()) + " and " +
-             std::to_string(found->second.size()) + " bytes\n";
-  }
-  for (const auto& [name, bytes] : b.image)
-    if (!a.image.contains(name)) return text + "  only the kernel has " + name + "\n";
-  return "";
-}
-
-class Differential : public ::testing::TestWithParam<UringMode> {
- protected:
-  static void compare(Script script, std::uint64_t seed = 0) {
-    auto sim = sim_stage(seed + 1);
-    auto real = real_stage(GetParam());
-    Outcome expected = play(*sim, script, seed);
-    Outcome got = play(*real, script, seed);
-    ASSERT_EQ(difference(expected, got), "") << "seed " << seed << " on " << GetParam().name;
-    ASSERT_GT(expected.transcript.size(), 3U);
-  }
-  /// Seeds of a random script: `SEEDS` of them when set.
-  static void compare_seeds(Script script, std::uint64_t count) {
-    if (const char* wanted = std::getenv("SEEDS")) count = std::strtoull(wanted, nullptr, 10);
-    for (std::uint64_t seed = 1; seed <= count && !HasFatalFailure(); ++seed) compare(script, seed);
-  }
-};
 
 INSTANTIATE_TEST_SUITE_P(Modes, Differential, ::testing::ValuesIn(all_modes()), mode_name);
 
@@ -160,6 +102,26 @@ void lock_once(KernelSession& session, std::uint64_t) {
   int other = session.open("lock", read_write | open_create);
   session.lock(other);
   session.list("");
+}
+
+/// What was written durably, or synced, no power cut takes: the simulated disk knows, and the system's page cache shows.
+void write_what_stays(KernelSession& session, std::uint64_t) {
+  int file = session.open("stays", read_write | open_create);
+  session.write(file, 0, 20'000, true, 1);
+  session.note_volatile("stays");
+  session.write(file, 4000, 100'000, true, 2);
+  session.note_volatile("stays");
+  for (bool data_only : {true, false}) {
+    session.write(file, 200'000, 30'000, false, 3);
+    session.sync(file, data_only);
+    session.note_volatile("stays");
+  }
+  // Within the file: growing it touches the page of the old end, which the system may leave for later.
+  std::vector<KernelSession::Request*> writes;
+  for (std::uint64_t i = 0; i < 8; ++i) writes.push_back(&session.start_write(file, i * 25'000, 9'000, true, 10 + i));
+  for (auto* write : writes) session.wait(*write);
+  session.note_volatile("stays");
+  session.read(file, 0, 400'000);
 }
 
 /// An unlinked file lives while it is open; a replaced one too.
@@ -467,6 +429,7 @@ TEST_P(Differential, groups_written_side_by_side) { compare(write_groups); }
 TEST_P(Differential, what_cannot_be_is_refused_alike) { compare(refuse_what_cannot_be); }
 TEST_P(Differential, locks) { compare(lock_once); }
 TEST_P(Differential, files_outlive_their_names) { compare(outlive_names); }
+TEST_P(Differential, durable_means_durable) { compare(write_what_stays); }
 TEST_P(Differential, random_scripts_of_files) { compare_seeds(do_anything_with_files, 12); }
 TEST_P(Differential, talk) { compare(talk); }
 TEST_P(Differential, provided_buffers) { compare(receive_into_provided_buffers); }
@@ -474,6 +437,22 @@ TEST_P(Differential, no_buffer_left) { compare(wait_for_buffers); }
 TEST_P(Differential, accept) { compare(accept_many); }
 TEST_P(Differential, cancel) { compare(cancel_anything); }
 TEST_P(Differential, random_scripts_of_sockets) { compare_seeds(do_anything_with_sockets, 8); }
+
+/// The measure itself: bytes that were only written are seen to be volatile, unless the system wrote them back meanwhile.
+TEST_P(Differential, plain_writes_are_volatile) {
+  auto sim = sim_stage(1), real = real_stage(GetParam());
+  for (KernelStage* stage : {sim.get(), real.get()}) {
+    KernelSession session(*stage);
+    int file = session.open("file", read_write | open_create);
+    std::optional<bool> seen;
+    for (std::uint64_t i = 0; i < 20 && !seen.value_or(false); ++i) {
+      session.write(file, i * 10'000, 10'000, false, i);
+      seen = stage->has_volatile("file");
+      if (!seen) break;
+    }
+    EXPECT_TRUE(seen.value_or(true));
+  }
+}
 
 }  // namespace
 

@@ -220,6 +220,10 @@ void KernelSession::stat(const std::string& path) {
   note("stat " + path + " -> " + (result < 0 ? text_of(result) : found));
 }
 
+void KernelSession::note_volatile(const std::string& path) {
+  note(path + (stage_.has_volatile(path).value_or(false) ? " could still be lost" : " is on the disk"));
+}
+
 void KernelSession::name(OperationCode code, const std::string& path, const std::string& path_to, bool directory) {
   Request& name = request(code);
   name.path = stage_.directory() + path;

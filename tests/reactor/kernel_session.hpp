@@ -69,6 +69,7 @@ class KernelSession {
   void sync(int slot, bool data_only);
   void lock(int slot);
   void stat(const std::string& path);
+  void note_volatile(const std::string& path);
   void name(OperationCode code, const std::string& path, const std::string& path_to = "", bool directory = false);
   void list(const std::string& path);
 

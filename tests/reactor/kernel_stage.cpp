@@ -1,5 +1,8 @@
 #include "tests/reactor/kernel_stage.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <fstream>
 #include <iterator>
 
@@ -50,6 +53,22 @@ class RealStage final : public KernelStage {
 
   void rest(Nanos duration) override {
     for (Nanos end = kernel_->now() + duration; kernel_->now() < end;) reactor_->turn(end);
+  }
+
+  std::optional<bool> has_volatile(const std::string& path) override {
+    // cachestat(2), newer than Debian 12's headers.
+    constexpr long system_call = 451;
+    struct {
+      std::uint64_t offset, length;
+    } range{0, 0};
+    struct {
+      std::uint64_t cached, dirty, writeback, evicted, recently_evicted;
+    } pages{};
+    const int descriptor = ::open((directory() + path).c_str(), O_RDONLY | O_CLOEXEC);
+    const long failed = ::syscall(system_call, descriptor, &range, &pages, 0);
+    ::close(descriptor);
+    if (failed != 0) return std::nullopt;
+    return pages.dirty + pages.writeback > 0;
   }
 
   StageImage image() override {
@@ -103,6 +122,10 @@ class SimStage final : public KernelStage {
   bool pump(const std::function<bool()>& done) override { return done() || world_.run_until(done, patience); }
   void rest(Nanos duration) override { world_.run_for(duration); }
   StageImage image() override { return node_.disk.image(); }
+  std::optional<bool> has_volatile(const std::string& path) override {
+    const auto inode = node_.disk.find(path);
+    return inode != nullptr && inode->file.has_volatile();
+  }
 
  private:
   sim::SimWorld world_;

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,9 @@ class KernelStage {
   /// Lets so much of the kernel's time pass: what can happen by then has happened.
   virtual void rest(Nanos duration) = 0;
   virtual StageImage image() = 0;
+  /// True when a power cut could take bytes of this file: the simulated disk knows; of this machine, what of the file is only in
+  /// the page cache (a device's own cache does not show). None where the system does not say (Linux before 6.5).
+  virtual std::optional<bool> has_volatile(const std::string& path) = 0;
 };
 
 /// A kernel of this machine, in a folder of its own below `TMPDIR` or the current one.

@@ -48,29 +48,33 @@ def built(files):
             yield Violation(path, 1, "no meson.build names this file")
 
 
+MUTANT_LISTS = ("tests/sim/mutants.txt", "tests/reactor/mutants.txt")
 MUTANT = re.compile(r'\bmutant\("(\w*)"\)')
 
 
 def mutants(files):
-    """The deliberate bugs in the code are those that tests/sim/mutants.txt describes, each once at least."""
+    """The deliberate bugs in the code are those that tests/sim/mutants.txt (above the seam) and tests/reactor/mutants.txt (in the
+    kernels behind it) describe, each once at least."""
     listed = {}
-    for number, line in enumerate(files.get("tests/sim/mutants.txt", "").splitlines(), 1):
-        words = line.split()
-        if not words or line.startswith("#"):
-            continue
-        listed[words[0]] = number
-        if len(words) < 3:
-            yield Violation("tests/sim/mutants.txt", number, f"{words[0]} has no description")
+    for home in MUTANT_LISTS:
+        for number, line in enumerate(files.get(home, "").splitlines(), 1):
+            words = line.split()
+            if not words or line.startswith("#"):
+                continue
+            listed[words[0]] = (home, number)
+            if len(words) < 3:
+                yield Violation(home, number, f"{words[0]} has no description")
     used = set()
     for path, text in cpp_files(files).items():
         if path == "base/mutant.hpp":
             continue
         for match in MUTANT.finditer(text):
             used.add(match.group(1))
-            if match.group(1) not in listed:
-                yield Violation(path, line_at(text, match.start()), f"mutant {match.group(1)} is not in tests/sim/mutants.txt")
+            home = MUTANT_LISTS[path.startswith("reactor/")]
+            if listed.get(match.group(1), ("",))[0] != home:
+                yield Violation(path, line_at(text, match.start()), f"mutant {match.group(1)} is not in {home}")
     for name in sorted(set(listed) - used):
-        yield Violation("tests/sim/mutants.txt", listed[name], f"no code has the mutant {name}")
+        yield Violation(*listed[name], f"no code has the mutant {name}")
 
 
 RULES = [file_names, type_names, built, mutants]
@@ -86,8 +90,10 @@ PLANTED = {
     },
     "mutants": {
         "bad": [{"storage/a.cpp": 'if (mutant("torn")) x();\n'}, {"tests/sim/mutants.txt": "torn  writes half of it\n"},
-                {"storage/a.cpp": 'mutant("torn")', "tests/sim/mutants.txt": "torn\n"}],
-        "good": [{"storage/a.cpp": 'mutant("torn")', "tests/sim/mutants.txt": "# name  what it does\ntorn  writes half of it\n"}],
+                {"storage/a.cpp": 'mutant("torn")', "tests/sim/mutants.txt": "torn\n"}, {"tests/reactor/mutants.txt": "deaf  hears nothing\n"},
+                {"reactor/a.cpp": 'mutant("torn")', "tests/sim/mutants.txt": "torn  writes half of it\n"}],
+        "good": [{"storage/a.cpp": 'mutant("torn")', "tests/sim/mutants.txt": "# name  what it does\ntorn  writes half of it\n"},
+                 {"reactor/a.cpp": 'mutant("deaf")', "tests/reactor/mutants.txt": "deaf  hears nothing\n"}],
     },
     "built": {
         "bad": [{"base/a.cpp": "", "base/meson.build": "static_library('base', 'b.cpp', 'xa.cpp')\n"}],
