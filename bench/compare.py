@@ -179,8 +179,11 @@ def ratio_of(ours, theirs, measure):
     return a / b if a and b else None
 
 
+PAIRS_MIN = 9
+
+
 def summarize(name, results, commit):
-    """All whole pairs of this commit; False when a target is missed, None when there is nothing to judge."""
+    """All whole pairs of this commit; False when a target is missed, None when there are too few to judge."""
     scenario = SCENARIOS[name]
     rows = [row for row in results.rows(commit=commit, scenario=name)
             if "pair" in row and row["seconds"] >= scenario.seconds and "marked" not in row["millrace"]]
@@ -194,13 +197,15 @@ def summarize(name, results, commit):
             continue
         low, middle, high = rig.quartiles(ratios)
         good = middle >= target if better == "higher" else middle <= target
-        passed = passed and good
+        enough = len(ratios) >= PAIRS_MIN
+        passed = None if passed is None or not enough else passed and good
+        verdict = ("passed" if good else "MISSED") if enough else f"not decided, {PAIRS_MIN} pairs are asked for"
         sign = ">=" if better == "higher" else "<="
         spread = "A/A {1:.2f} [{0:.2f}..{2:.2f}]".format(*rig.quartiles(same)) if same else "A/A not measured"
         values = [rig.quartiles([row[side][measure] for row in rows if row[side].get(measure)])[1]
                   for side in ("millrace", "yardstick")]
         rig.say(f"{name}: {measure}: {middle:.2f} of the yardstick [{low:.2f}..{high:.2f}], target {sign} {target}: "
-                f"{'passed' if good else 'MISSED'}; {spread}; medians {values[0]:.4g} and {values[1]:.4g}; {len(ratios)} pairs")
+                f"{verdict}; {spread}; medians {values[0]:.4g} and {values[1]:.4g}; {len(ratios)} pairs")
     return passed
 
 

@@ -185,12 +185,29 @@ def space_scenario(folder, options, results):
     return good
 
 
+def own_gaps(folder, options, seconds=20):
+    """What the machine takes from a thread that only looks at the clock, on the server's CPU, while the other one writes to the disk:
+    a turn measured by the clock cannot be shorter. None without bench/millrace-gaps."""
+    watcher = pathlib.Path(options.build).resolve() / "bench" / "millrace-gaps"
+    if not watcher.exists():
+        return None
+    file = folder / "gaps.bin"
+    writing = subprocess.Popen(["taskset", "-c", str(options.load_cpu), "dd", "if=/dev/zero", f"of={file}", "bs=1M", "count=6000",
+                                "oflag=direct"], stderr=subprocess.DEVNULL)
+    done = subprocess.run(["taskset", "-c", str(options.server_cpu), str(watcher), str(seconds)], capture_output=True, text=True, check=True)
+    writing.kill()
+    writing.wait()
+    file.unlink(missing_ok=True)
+    return json.loads(done.stdout)
+
+
 def turn(folder, options, results):
     """Half of what full load reaches, for a minute. The server runs on the other CPU than in the other scenarios: where the disk's
     interrupt is, the kernel threads that finish writes take the CPU away in the middle of a turn."""
     options = copy.copy(options)
     options.server_cpu, options.load_cpu = options.load_cpu, options.server_cpu
     seconds = options.seconds or 60
+    gaps = own_gaps(folder, options)
     rate = options.rate
     if not rate:
         with rig.Server(options, folder) as server:
@@ -212,13 +229,16 @@ def turn(folder, options, results):
     good = over == 0
     results.keep({"scenario": "turn", "seconds": seconds, "rate": rate, "serve_words": bound, "longest_turn_us": longest,
                   "turns_over_1_ms": over, "server_cpu": options.server_cpu, "turns_by_length": counts, "segments": segments, "passed": good, "profiled": bool(options.profile),
-                  "taken_away": taken, "cores": after["cores"], "result": result})
+                  "taken_away": taken, "own_gaps": gaps, "cores": after["cores"], "result": result})
     tail = result["p99_9_us"]
     rig.say(f"turn: {over} of {sum(counts)} turns took more than 1 ms, target 0: {verdict(good)}; none more than {longest:.0f} us, by power "
             f"of two {turns.shown(counts)}; {segments} segments closed in {seconds:.0f} s at "
             f"{rate * 200 / 1e6:.0f} MB/s; commits' p50 {result['p50_us']:.0f} us, p99.9 {tail if tail is None else round(tail)} us, "
             f"max {result['max_us']:.0f} us; {result['unsent_requests']} never sent; its thread was put off its CPU {taken['put_off']} times and "
             f"waited {taken['waited_for_cpu_ms']:.0f} ms for it (CPU {options.server_cpu}), the host took {taken['stolen_ms']} ms of it")
+    if gaps:
+        rig.say(f"turn: beside it, a thread that only looks at the clock on the same CPU: {gaps['over_1_ms']} gaps of more than 1 ms in "
+                f"{gaps['seconds']:.0f} s, the longest {gaps['longest_us']} us")
     if parts:
         turns.show(parts)
     return good
