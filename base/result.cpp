@@ -19,7 +19,7 @@ constexpr std::array entries{
     Entry{Error::unknown_outcome, "unknown_outcome",
           "the commit failed part-way, or waits for a file; ask again with the same sequence to learn what happened"},
     Entry{Error::no_space, "no_space", "the disk is full; service resumes by itself when space returns"},
-    Entry{Error::not_ready, "not_ready", "the server is starting or recovering; try again"},
+    Entry{Error::not_ready, "not_ready", "the server is starting, recovering or being stopped; try again"},
     Entry{Error::timed_out, "timed_out", "no answer in time"},
     Entry{Error::connection_lost, "connection_lost", "the connection was closed by the other side"},
     Entry{Error::cancelled, "cancelled", "the request was given up because its owner is closing"},

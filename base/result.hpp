@@ -14,7 +14,7 @@ enum class Error : std::uint16_t {
   retry_later = 1,      // a budget of the shard is used up; the answer says when to come back
   unknown_outcome = 2,  // a commit write failed: the batch may or may not be durable; ask again with the same sequence
   no_space = 3,         // the disk or quota is full; the answer carries the free bytes
-  not_ready = 4,        // starting, recovering or reopening
+  not_ready = 4,        // starting, recovering, reopening or being stopped
   timed_out = 5,        // no answer in the time asked for
   connection_lost = 6,  // the peer closed or reset
   cancelled = 7,        // the owner is going away

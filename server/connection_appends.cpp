@@ -54,7 +54,7 @@ Connection::Taken Connection::append(const Frame& frame, bool may_wait) {
   auto appended = shard_->log().append(header, append->batch.subspan(batch_header_bytes, header.body_bytes));
   if (!appended) {
     if (appended.error().error == Error::retry_later && may_wait) return no_room();
-    answer_error(request_id, cost, appended.error().error, appended.error().detail);
+    answer_error(request_id, cost, shard_->told(appended.error().error), appended.error().detail);
     return Taken::answered;
   }
   PendingAck ack;

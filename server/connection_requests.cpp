@@ -49,7 +49,7 @@ void Connection::open_stream(const Frame& frame) {
     return refuse_request(id, Error::unknown_stream, shard_->log().offset_floor().value);
   }
   auto declared = shard_->log().declare_stream(request->name);
-  if (!declared) return refuse_request(id, declared.error());
+  if (!declared) return refuse_request(id, shard_->told(declared.error()));
   answer(opened);
 }
 
@@ -62,7 +62,7 @@ Task<> register_and_answer(Core& core, Shard& shard, std::uint64_t connection_id
   Connection* connection = core.find(connection_id);
   if (connection == nullptr || connection->ending()) co_return Result<>();
   if (registered) connection->answer(wire::ProducerRegistered{request.request_id, registered->id, registered->epoch});
-  else connection->refuse_request(request.request_id, registered.error());
+  else connection->refuse_request(request.request_id, shard.told(registered.error()));
   co_return Result<>();
 }
 

@@ -74,7 +74,7 @@ Task<> ReadStream::run() {
   find_end();
   auto following = follow_log();
   auto followed = co_await following;
-  if (!followed) error_ = followed.error();
+  if (!followed) error_ = shard_.told(followed.error());
   if (cancelled_) error_ = Error::cancelled;
   while (under_way_) co_await changed_.wait();
   give_memory_back();

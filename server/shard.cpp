@@ -46,6 +46,12 @@ Task<> Shard::open(LogOptions options) {
 
 ReadView& Shard::view() { return log_->view(); }
 
+Error Shard::told(Error error) const {
+  if (error != Error::closed && error != Error::not_ready) return error;
+  const bool closed = log_ && log_->condition() == LogCondition::closed;
+  return closed && !core_.stopping() ? Error::closed : Error::not_ready;
+}
+
 Task<> Shard::stop() {
   if (!log_) co_return Result<>();
   auto stopping = log_->stop();

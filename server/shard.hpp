@@ -38,6 +38,9 @@ class Shard final : public LogListener, private TurnHook {
   Log& log() { return *log_; }
   ReadView& view();
   const OpeningReport& report() const { return report_; }
+  /// What a client is told where its log says `error`: `closed` is only what stays closed, and whoever meets a server that is
+  /// being stopped comes again.
+  Error told(Error error) const;
   /// What the log takes on disk, counted now. The shard may be closed when it ends.
   Task<LogExtent> measure();
   /// Times a commit moved durable() and answers left for all it covered.

@@ -41,7 +41,7 @@ Task<ReadChunk> Reader::next(MutableBytes target) {
   needed_ = 0;
   while (true) {
     if (cancelled_) co_return fail(Error::cancelled);
-    if (view_.stopping()) co_return fail(Error::closed);
+    if (view_.stopping()) co_return fail(Error::not_ready);
     if (!view_.serving()) {
       if (!request_.follow) co_return fail(Error::not_ready);
       co_await view_.moved().wait();

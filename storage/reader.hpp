@@ -73,7 +73,8 @@ class Reader {
   /// The next batches, as many as fit into `target`, at least one. The first call seeks: a time or (day, id) inside a batch gives
   /// that whole batch, as does an offset. Gives bytes, a notice or both. Errors: too_large (the next batch does not fit; needed()
   /// says how many bytes it takes; the cursor stays), unknown_stream, out_of_range (an offset after the end), not_ready (the log
-  /// is reopening; a follower waits instead), closed, cancelled, io_failed (the device gives nothing; the cursor stays).
+  /// is reopening; a follower waits instead; or it is being stopped, for everybody), cancelled, io_failed (the device gives
+  /// nothing; the cursor stays).
   Task<ReadChunk> next(MutableBytes target);
   /// A next() that waits returns `cancelled` soon; as does every later one.
   void cancel();

@@ -83,6 +83,44 @@ def sigterm_under_load(case):
     return f"SIGTERM under load took {took:.2f} s"
 
 
+def follow_through_stops(case):
+    """Who follows rides out clean stops as it rides out a crash, and hears nothing of them; so does who appends meanwhile."""
+    server = case.server()
+    port = server.port
+    server.append("followed", lines(10))
+    out = case.path("followed")
+    with open(out, "wb") as file:
+        reader = subprocess.Popen([BINARY, "read", "--server", server.address, "--stream", "followed", "--follow"], stdout=file, stderr=subprocess.PIPE)
+    source = subprocess.Popen([BINARY, "append", "--server", server.address, "--stream", "followed"], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    written = 10
+    try:
+        for _ in range(4):
+            source.stdin.write(lines(5, first=written))
+            source.stdin.flush()
+            written += 5
+            end = time.monotonic() + 20
+            while os.path.getsize(out) < len(lines(written)):
+                expect(time.monotonic() < end, f"the reader has {os.path.getsize(out)} of {len(lines(written))} bytes")
+                expect(reader.poll() is None, f"the reader ended: {reader.poll()}")
+                time.sleep(0.02)
+            server.stop()
+            time.sleep(0.3)
+            server = case.server(port=port)
+        time.sleep(0.5)
+        expect(reader.poll() is None, f"read --follow ended, exit {reader.poll()}: {reader.stderr.read() if reader.poll() is not None else ''}")
+        said = source.communicate(timeout=60)[1].decode()
+        expect(source.returncode == 0, f"append: exit {source.returncode}: {said}")
+        reader.terminate()
+        expect(reader.communicate(timeout=20)[1] == b"", "a clean stop is nothing to tell")
+        expect(reader.returncode == 0, f"exit {reader.returncode}")
+    finally:
+        for process in (reader, source):
+            if process.poll() is None:
+                process.kill()
+    with open(out, "rb") as file:
+        expect(file.read() == lines(written), "what was followed is not what was appended")
+
+
 def sigterm_at_once(case):
     """A stop does not wait for what a start prepares: here a first segment that takes seconds."""
     free = shutil.disk_usage(case.folder).free
@@ -150,6 +188,7 @@ if __name__ == "__main__":
         ("round_trip", round_trip),
         ("kill_loop", kill_loop),
         ("sigterm_under_load", sigterm_under_load),
+        ("follow_through_stops", follow_through_stops),
         ("sigterm_at_once", sigterm_at_once),
         ("two_servers", two_servers),
         ("port_in_use", port_in_use),
