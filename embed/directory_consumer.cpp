@@ -92,6 +92,7 @@ std::optional<Problem> DirectoryConsumer::Impl::begin(const std::string& path, b
   auto made = directory->read_stream(stream->id, seek_of(options.from), options.follow && !to_end);
   if (!made) return Problem{static_cast<ErrorCode>(made.error()), 0, "stream " + options.stream};
   reader = *std::move(made);
+  if (options.until && options.until->kind == Place::Kind::earliest) events.push_back({});  // nothing is before it
   return std::nullopt;
 }
 

@@ -96,6 +96,8 @@ void ReadStream::find_end() {
 }
 
 Task<> ReadStream::follow_log() {
+  bool known = shard_.log().find_stream(request_.stream).has_value();
+  if (known && request_.until.kind == wire::PositionKind::earliest) co_return Result<>();  // nothing is before it
   while (!gone() && !at_end_) {
     while (credit_.left() == 0 && !gone()) co_await changed_.wait();
     Lsn seen = shard_.view().durable();
@@ -107,8 +109,8 @@ Task<> ReadStream::follow_log() {
     if (!fetched) co_return fetched;
     std::size_t bytes = keep_wanted(memory_.subspan(frame_header_bytes, chunk_.bytes));
     if (!begun_) {
-      bool at_offset = request_.from.kind == wire::PositionKind::offset && chunk_.notice != ReadNotice::out_of_range;
-      // A read that begins with a loss begins where the loss does.
+      bool at_offset = request_.from.kind == wire::PositionKind::offset;
+      // A read that begins with a loss begins where the loss does, and one before what is kept where it was asked for.
       Offset first = chunk_.notice == ReadNotice::data_loss ? chunk_.lost_first : chunk_.next_offset;
       if (bytes != 0) first = Offset{load<BatchHeader>(memory_, frame_header_bytes).first_offset};
       say_begin(at_offset ? Offset{request_.from.value} : first);
