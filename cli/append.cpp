@@ -96,7 +96,7 @@ CLI::App* AppendVerb::declare(CLI::App& app) {
   verb->add_option("--in-flight", in_flight_, "batches sent and not yet acknowledged, 1 to 64 (16)")->option_text("N");
   verb->add_option("--linger", linger_text_, "how long a batch that is not full waits for more (0)")
       ->option_text("TIME");
-  verb->add_option("--retry", retry_text_, "how long to wait for a server that is away or full (30s)")
+  verb->add_option("--retry", retry_text_, "how long to wait for a server that is away or full; 0: one try (30s)")
       ->option_text("TIME");
   verb->add_flag("--quiet", quiet_, "no progress and no summary");
   verb->footer(

@@ -71,7 +71,7 @@ CLI::App* ReadVerb::declare(CLI::App& app) {
   verb->add_option("--delimiter", delimiter_text_,
                    "of raw records: newline, or len32 for u32 length and bytes (newline)")
       ->option_text("newline|len32");
-  verb->add_option("--retry", retry_text_, "how long to wait for a server that is away (10s)")->option_text("TIME");
+  verb->add_option("--retry", retry_text_, "how long to wait for a server that is away; 0: one try (10s)")->option_text("TIME");
   verb->add_flag("--buffered", buffered_, "with --data, on filesystems without direct I/O");
   verb->footer(
       "Examples:\n"

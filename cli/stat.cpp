@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "base/quantity.hpp"
 #include "cli/progress.hpp"
 #include "millrace/client.hpp"
 #include "server/directory_stat.hpp"
@@ -90,7 +91,7 @@ class StatVerb final : public Verb {
   std::string server_;
   std::string data_;
   bool buffered_ = false;
-  unsigned retry_seconds_ = 5;
+  std::string retry_text_ = "5s";
   bool json_ = false;
 };
 
@@ -101,8 +102,8 @@ CLI::App* StatVerb::declare(CLI::App& app) {
       ->option_text("DIR")
       ->excludes("--server");
   verb->add_flag("--buffered", buffered_, "with --data: read without direct I/O, for filesystems that have none");
-  verb->add_option("--retry", retry_seconds_, "keep trying to reach the server for so many seconds (5)")
-      ->option_text("SECONDS");
+  verb->add_option("--retry", retry_text_, "how long to wait for a server that is away; 0: one try (5s)")
+      ->option_text("TIME");
   verb->add_flag("--json", json_, "everything there is, as JSON");
   verb->footer(
       "Examples:\n  millrace stat --server 127.0.0.1:7070\n  millrace stat --data ./copy\n  millrace stat --server "
@@ -112,7 +113,13 @@ CLI::App* StatVerb::declare(CLI::App& app) {
 }
 
 int StatVerb::ask_server() {
-  auto client = Client::connect({.server = server_, .retry = std::chrono::seconds(retry_seconds_)});
+  const auto retry = parse_duration(retry_text_);
+  if (!retry) {
+    std::fprintf(stderr, "millrace stat: --retry: \"%s\" is not understood\n", retry_text_.c_str());
+    return exit_usage;
+  }
+  const auto wait = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::nanoseconds(*retry));
+  auto client = Client::connect({.server = server_, .retry = wait});
   if (!client) {
     std::fprintf(stderr, "millrace stat: %s: %s\n", server_.c_str(), client.problem().text().c_str());
     return exit_failed;

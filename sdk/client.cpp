@@ -12,7 +12,7 @@ namespace {
 /// A session's user that only wants to know when it is up, or that it never will be.
 class Greeting final : public Driven, public SessionUser {
  public:
-  explicit Greeting(SocketThread& thread) : thread_(thread) {}
+  Greeting(SocketThread& thread, bool once) : thread_(thread), once_(once) {}
 
   void begin() {
     session_ = &thread_.session(wire::any_shard, 0);
@@ -36,7 +36,7 @@ class Greeting final : public Driven, public SessionUser {
     thread_.open_gate();
   }
   void session_down(Error, bool final, Nanos) override {
-    if (!final) return;
+    if (!final && !once_) return;
     refused_.store(true);
     thread_.open_gate();
   }
@@ -46,6 +46,7 @@ class Greeting final : public Driven, public SessionUser {
 
  private:
   SocketThread& thread_;
+  const bool once_;  // no second attempt
   Session* session_ = nullptr;
   std::uint32_t number_ = 0;
   wire::Welcome welcome_;
@@ -57,7 +58,7 @@ class Greeting final : public Driven, public SessionUser {
 /// One stat request, answered by JSON.
 class StatRequest final : public SessionUser {
  public:
-  explicit StatRequest(SocketThread& thread) : thread_(thread) {}
+  StatRequest(SocketThread& thread, bool once) : thread_(thread), once_(once) {}
 
   void begin(Nanos now) {
     session_ = &thread_.session(wire::any_shard, 0);
@@ -73,7 +74,7 @@ class StatRequest final : public SessionUser {
     session_->send(wire::Stat{Session::request_id(number_, 0), {}, wire::stat_streams_max});
   }
   void session_down(Error reason, bool final, Nanos) override {
-    if (final) settle(reason);
+    if (final || once_) settle(reason);
   }
   void session_answer(const Frame& frame, std::uint32_t, Nanos) override {
     if (const auto stat = wire::decode_stat_text(frame)) {
@@ -95,6 +96,7 @@ class StatRequest final : public SessionUser {
   }
 
   SocketThread& thread_;
+  const bool once_;
   Session* session_ = nullptr;
   std::uint32_t number_ = 0;
   std::atomic<bool> settled_{false};
@@ -125,9 +127,9 @@ ClientImpl::ClientImpl(const ClientOptions& options, const SocketThread::Address
     : options_(options), pool_(options.memory_bytes, shape_of(options)), thread_(address) {}
 
 std::optional<Problem> ClientImpl::greet() {
-  auto greeting = std::make_shared<Greeting>(thread_);
+  auto greeting = std::make_shared<Greeting>(thread_, options_.retry.count() == 0);
   thread_.run([&](Nanos) { greeting->begin(); });
-  thread_.gate().wait(deadline_after(options_.retry), [&] { return greeting->settled(); });
+  thread_.gate().wait(deadline_after(patience()), [&] { return greeting->settled(); });
   thread_.run([&](Nanos) { greeting->finish(); });
   if (!greeting->up()) return Problem{code_of(greeting->last_error()), 0, "connect to " + options_.server};
   const wire::Welcome& welcome = greeting->welcome();
@@ -154,7 +156,7 @@ Expected<Producer> ClientImpl::producer(ProducerOptions options) {
   thread_.post([made](Nanos now) { made->begin(now); });
   Producer producer(made);
   if (wait)
-    if (auto problem = made->wait_ready(options_.retry + std::chrono::seconds(1))) return *std::move(problem);
+    if (auto problem = made->wait_ready(patience() + std::chrono::seconds(1))) return *std::move(problem);
   return producer;
 }
 
@@ -167,9 +169,9 @@ Expected<Consumer> ClientImpl::consumer(ConsumerOptions options) {
 }
 
 Expected<std::string> ClientImpl::stat() {
-  auto request = std::make_shared<StatRequest>(thread_);
+  auto request = std::make_shared<StatRequest>(thread_, options_.retry.count() == 0);
   thread_.run([&](Nanos now) { request->begin(now); });
-  const bool settled = thread_.gate().wait(deadline_after(options_.retry), [&] { return request->settled(); });
+  const bool settled = thread_.gate().wait(deadline_after(patience()), [&] { return request->settled(); });
   thread_.run([&](Nanos) { request->finish(); });
   if (!settled) return Problem{ErrorCode::timed_out, 0, "stat of " + options_.server};
   if (request->error) return Problem{code_of(*request->error), 0, "stat of " + options_.server};
@@ -184,6 +186,8 @@ Client::Client(std::shared_ptr<ClientImpl> impl) : impl_(std::move(impl)) {}
 
 Expected<Client> Client::connect(const ClientOptions& options) {
   const auto address = SocketThread::resolve(options.server);
+  if (!address && address.error() == Error::invalid_argument)
+    return Problem{code_of(address.error()), 0, "\"" + options.server + "\" is no HOST:PORT with a port of 1 to 65535"};
   if (!address) return Problem{code_of(address.error()), 0, "address " + options.server};
   auto impl = std::make_shared<ClientImpl>(options, *address);
   if (!impl->thread().started())

@@ -40,6 +40,9 @@ class ClientImpl : public std::enable_shared_from_this<ClientImpl> {
   BufferPool& pool() { return pool_; }
   SocketThread& thread() { return thread_; }
   ShardIndex shard_of(const std::string& stream) const;
+  std::chrono::nanoseconds patience() const {
+    return std::chrono::nanoseconds(patience_of(std::chrono::nanoseconds(options_.retry).count()));
+  }
 
  private:
   const ClientOptions options_;

@@ -18,6 +18,7 @@
 #include <system_error>
 
 #include "base/assert.hpp"
+#include "base/host_port.hpp"
 
 namespace millrace {
 
@@ -63,16 +64,14 @@ bool Gate::wait_until(std::unique_lock<std::mutex>& lock, Nanos deadline) {
 }
 
 Result<SocketThread::Address> SocketThread::resolve(const std::string& host_and_port) {
-  const std::size_t colon = host_and_port.rfind(':');
-  if (colon == std::string::npos || colon + 1 == host_and_port.size()) return fail(Error::invalid_argument);
-  std::string host = host_and_port.substr(0, colon);
-  const std::string port = host_and_port.substr(colon + 1);
-  if (port.find_first_not_of("0123456789") != std::string::npos) return fail(Error::invalid_argument);
-  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  const auto named = split_host_port(host_and_port);
+  if (!named || named->port == 0) return fail(Error::invalid_argument);
+  const std::string port = std::to_string(named->port);
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  if (::getaddrinfo(host.empty() ? "127.0.0.1" : host.c_str(), port.c_str(), &hints, &found) != 0 || found == nullptr)
+  if (::getaddrinfo(named->host.empty() ? "127.0.0.1" : named->host.c_str(), port.c_str(), &hints, &found) != 0 ||
+      found == nullptr)
     return fail(Error::not_found);
   Address address;
   MR_ASSERT(found->ai_addrlen <= sizeof address.bytes);

@@ -63,7 +63,7 @@ Complaint set_data(ServerConfig& config, std::string_view name, std::string_view
 }
 
 Complaint set_listen(ServerConfig& config, std::string_view name, std::string_view value) {
-  auto address = parse_host_port(value);
+  auto address = parse_listen_address(value);
   if (!address) return wrong(name, value, "HOST:PORT with a numeric host, such as 127.0.0.1:7070 or [::1]:7070");
   config.host = address->host;
   config.port = address->port;
@@ -223,17 +223,12 @@ std::optional<std::vector<std::uint32_t>> parse_core_list(std::string_view text)
   }
 }
 
-std::optional<HostPort> parse_host_port(std::string_view text) {
-  std::size_t colon = text.rfind(':');
-  if (colon == std::string_view::npos) return std::nullopt;
-  auto port = parse_number<std::uint16_t>(text.substr(colon + 1));
-  std::string_view host = text.substr(0, colon);
-  bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
-  if (bracketed) host = host.substr(1, host.size() - 2);
-  if (host == "localhost") host = "127.0.0.1";
-  if (!port || !is_numeric_host(host)) return std::nullopt;
-  if (!bracketed && host.find(':') != std::string_view::npos) return std::nullopt;
-  return HostPort{std::string(host), *port};
+std::optional<HostPort> parse_listen_address(std::string_view text) {
+  auto address = split_host_port(text);
+  if (!address) return std::nullopt;
+  if (address->host == "localhost") address->host = "127.0.0.1";
+  if (!is_numeric_host(address->host)) return std::nullopt;
+  return address;
 }
 
 bool is_loopback(std::string_view host) { return host == "::1" || host.starts_with("127."); }

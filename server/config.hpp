@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/host_port.hpp"
 #include "base/units.hpp"
 #include "reactor/kernel_choice.hpp"
 #include "storage/commit_sizes.hpp"
@@ -65,12 +66,8 @@ std::string format_byte_count(std::uint64_t bytes);
 /// "0,2-5"
 std::optional<std::vector<std::uint32_t>> parse_core_list(std::string_view text);
 
-struct HostPort {
-  std::string host;
-  std::uint16_t port = 0;
-};
 /// "127.0.0.1:7070", "[::1]:7070", "localhost:7070" (becomes 127.0.0.1).
-std::optional<HostPort> parse_host_port(std::string_view text);
+std::optional<HostPort> parse_listen_address(std::string_view text);
 bool is_loopback(std::string_view host);
 
 }  // namespace millrace

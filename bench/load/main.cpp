@@ -1,11 +1,11 @@
 // millrace-load: an open-loop generator over the SDK. It blocks, never spins; figures go to stderr for people and to --json
 // for scripts.
-#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/host_port.hpp"
 #include "base/quantity.hpp"
 #include "bench/load/load.hpp"
 #include "bench/load/process_cpu.hpp"
@@ -34,10 +34,8 @@ ClientOptions client_options(const Options& options) {
 }
 
 int port_of(const std::string& server) {
-  const std::size_t colon = server.rfind(':');
-  int port = 0;
-  if (colon != std::string::npos) std::from_chars(server.data() + colon + 1, server.data() + server.size(), port);
-  return port;
+  const auto address = split_host_port(server);
+  return address ? address->port : 0;
 }
 
 Json quantile(const LatencyHistogram& latency, double q) {

@@ -40,7 +40,7 @@ void ConsumerCore::session_up(Nanos now) {
 void ConsumerCore::session_down(Error error, bool final, Nanos now) {
   if (state_ == State::done || state_ == State::idle) return;
   last_error_ = error;
-  if (final) return handle_end(error, 0, now);
+  if (final || settings_.retry == 0) return handle_end(error, 0, now);
   if (state_ != State::waiting) progress_at_ = now;
   state_ = State::waiting;
   listener_.consumer_timer();
@@ -192,7 +192,7 @@ void ConsumerCore::handle_notice(const Frame& frame, Nanos) {
 }
 
 void ConsumerCore::handle_end(Error error, std::uint64_t detail, Nanos now) {
-  if (next_step(error) == NextStep::retry && !session_.failure()) {
+  if (next_step(error) == NextStep::retry && !session_.failure() && settings_.retry > 0) {
     last_error_ = error;
     if (state_ == State::reading) progress_at_ = now;
     state_ = State::waiting;
@@ -215,13 +215,13 @@ void ConsumerCore::finish(ReadEventCore&& event) {
 
 Nanos ConsumerCore::deadline() const {
   if (state_ != State::waiting && state_ != State::asked) return no_deadline;
-  const Nanos give_up = progress_at_ + settings_.retry;
+  const Nanos give_up = progress_at_ + patience_of(settings_.retry);
   return resume_at_ ? std::min(give_up, *resume_at_) : give_up;
 }
 
 void ConsumerCore::advance(Nanos now) {
   if (state_ != State::waiting && state_ != State::asked) return;
-  if (now >= progress_at_ + settings_.retry) {
+  if (now >= progress_at_ + patience_of(settings_.retry)) {
     ReadEventCore event;
     event.kind = ReadEventCore::Kind::failed;
     event.error = last_error_;

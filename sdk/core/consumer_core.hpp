@@ -47,7 +47,7 @@ struct ConsumerSettings {
   bool follow = false;
   std::optional<std::uint16_t> type{};
   std::uint64_t credit_bytes = 8 * MiB;
-  Nanos retry = 30'000'000'000;  // without a connection or an answer
+  Nanos retry = 30'000'000'000;  // without a connection or an answer; 0 = one try
   Nanos backoff = 20'000'000;    // after a refusal that asks to come again without saying when
 };
 

@@ -57,7 +57,7 @@ void ProducerCore::session_down(Error error, bool final, Nanos now) {
   if (state_ == State::idle || state_ == State::failed) return;
   last_error_ = error;
   last_detail_ = 0;
-  if (final) return fail(error, 0, now);
+  if (final || settings_.retry == 0) return fail(error, 0, now);
   state_ = State::waiting;
   note_pending(now);
   holding_ = false;
@@ -90,7 +90,8 @@ void ProducerCore::session_answer(const Frame& frame, std::uint32_t token, Nanos
   if (frame.header.type == FrameType::refused) {
     const auto refused = wire::decode_refused(frame);
     if (!refused) return session_.drop(refused.error());
-    if (next_step(refused->error) == NextStep::retry) return retry_opening(refused->error, refused->detail, now);
+    if (next_step(refused->error) == NextStep::retry && settings_.retry > 0)
+      return retry_opening(refused->error, refused->detail, now);
     return fail(refused->error, refused->detail, now);
   }
   if (frame.header.type == FrameType::stream_opened && token == open_token) {
@@ -139,7 +140,7 @@ void ProducerCore::session_ack(const wire::AckEntry& ack, std::uint32_t token, N
     done.result.level = ack.level;
     done.result.repeat = (ack.flags & wire::ack_flag_repeat) != 0 || ack.error != 0;
     deliver(now);
-  } else if (next_step(error) == NextStep::retry || error == Error::unknown_stream ||
+  } else if ((next_step(error) == NextStep::retry && settings_.retry > 0) || error == Error::unknown_stream ||
              (error == Error::out_of_order && (holding_ || sequence != front_))) {
     // What follows a refused batch is out of order until that one is stored: its turn comes again behind it.
     done.fate = Fate::refused;
@@ -268,7 +269,7 @@ bool ProducerCore::send_next(Nanos now) {
 
 Nanos ProducerCore::deadline() const {
   if (state_ == State::idle || state_ == State::failed) return no_deadline;
-  Nanos when = pending() ? progress_at_ + settings_.retry : no_deadline;
+  Nanos when = pending() ? progress_at_ + patience_of(settings_.retry) : no_deadline;
   if (resume_at_) when = std::min(when, *resume_at_);
   // Linger is over without effect while something older still waits for credit or an answer.
   if (state_ == State::ready && !holding_ && next_ == taken_ && taken_ - front_ < entries_.size())
@@ -291,7 +292,7 @@ void ProducerCore::advance(Nanos now) {
   if (state_ == State::failed) return drain_ring(last_error_, last_detail_);
   if (state_ == State::idle) return;
   note_pending(now);
-  if (pending() && now >= progress_at_ + settings_.retry) return fail(last_error_, last_detail_, now);
+  if (pending() && now >= progress_at_ + patience_of(settings_.retry)) return fail(last_error_, last_detail_, now);
   if (resume_at_ && now >= *resume_at_) {
     if (state_ == State::opening) return request_opening();
     if (holding_) return end_hold(now);

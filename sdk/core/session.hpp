@@ -27,6 +27,10 @@
 namespace millrace {
 
 inline constexpr Nanos no_deadline = std::numeric_limits<Nanos>::max();
+/// From an attempt to connect to the welcome.
+inline constexpr Nanos attempt_time_max = 5'000'000'000;
+/// How long to wait for an answer where `retry` is how long to go on trying: with 0 there is one try, and that takes its time.
+constexpr Nanos patience_of(Nanos retry) { return retry > 0 ? retry : attempt_time_max; }
 
 /// Someone with requests on a session. All calls come from inside the session's own event functions.
 class SessionUser {
@@ -48,10 +52,10 @@ class SessionUser {
 struct SessionSettings {
   ShardIndex shard = wire::any_shard;  // any: the shard the server gives is kept from then on
   std::string client_name = "millrace-sdk";
-  Nanos connect_timeout = 5'000'000'000;  // from the attempt to the welcome
-  Nanos ping_after = 5'000'000'000;       // of silence
-  Nanos dead_after = 15'000'000'000;      // of silence
-  Nanos backoff_min = 10'000'000;         // before the second attempt; doubles
+  Nanos connect_timeout = attempt_time_max;
+  Nanos ping_after = 5'000'000'000;   // of silence
+  Nanos dead_after = 15'000'000'000;  // of silence
+  Nanos backoff_min = 10'000'000;     // before the second attempt; doubles
   Nanos backoff_max = 1'000'000'000;
   std::uint64_t seed = 1;  // spreads the attempts of many clients
 };
@@ -85,7 +89,7 @@ class Session {
   bool up() const { return state_ == State::up; }
   /// Why the server will never talk to us, if so.
   std::optional<Error> failure() const { return failure_; }
-  /// Why the last connection ended or could not be made.
+  /// Why the last connection ended or could not be made; timed_out while the first attempt goes on.
   Error last_error() const { return last_error_; }
   const wire::Welcome& welcome() const { return welcome_; }
   bool ever_up() const { return ever_up_; }
@@ -142,7 +146,7 @@ class Session {
   std::uint64_t wait_hint_ = 0;  // ms, from the server's refusal
   std::optional<Error> failure_;
   std::optional<Error> dropping_;
-  Error last_error_ = Error::not_ready;
+  Error last_error_ = Error::timed_out;  // of an attempt that has not ended
   bool ever_up_ = false;
   wire::Welcome welcome_;
 

@@ -63,8 +63,29 @@ TEST_F(ClientTest, NobodyThere) {
   ASSERT_FALSE(client.has_value());
   EXPECT_EQ(client.problem().code, ErrorCode::connection_refused);
   EXPECT_NE(client.problem().text().find(options.server), std::string::npos);
-  options.server = "no colon";
-  EXPECT_EQ(Client::connect(options).problem().code, ErrorCode::invalid_argument);
+  for (const char* bad : {"no colon", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:82706", "127.0.0.1:-1", "::1:7070"}) {
+    options.server = bad;
+    const Problem refused = Client::connect(options).problem();
+    EXPECT_EQ(refused.code, ErrorCode::invalid_argument) << bad;
+    EXPECT_NE(refused.text().find("1 to 65535"), std::string::npos) << refused.text();
+  }
+}
+
+TEST_F(ClientTest, WithoutRetriesOneTryIsMade) {
+  Client client = connect(milliseconds(0));
+  auto producer = client.producer(to("once"));
+  ASSERT_TRUE(producer.has_value()) << producer.problem().text();
+  ASSERT_EQ(producer->append(Record("a record", 1, 1), seconds(20)), AppendStatus::accepted);
+  const auto flushed = producer->flush(seconds(20));
+  EXPECT_TRUE(flushed.has_value()) << flushed.problem().text();
+  EXPECT_EQ(read_all(client, "once"), std::vector<std::string>{"a record"});
+  ClientOptions options;
+  options.server = server.address();
+  options.retry = milliseconds(0);
+  server.kill();
+  auto refused = Client::connect(options);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.problem().code, ErrorCode::connection_refused);
 }
 
 TEST_F(ClientTest, AppendFlushRead) {

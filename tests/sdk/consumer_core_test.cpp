@@ -194,5 +194,25 @@ TEST_F(ConsumerCoreTest, GivesUpAfterTheRetryTime) {
   EXPECT_EQ(reader.events.back().error, Error::connection_refused);
 }
 
+TEST_F(ConsumerCoreTest, WithoutRetriesItTriesOnce) {
+  settings.retry = 0;
+  store(2);
+  begin();
+  expect_offsets(0, 6);
+  EXPECT_EQ(reader.events.back().kind, ReadEventCore::Kind::end);
+  core.reset();
+  link.server.refuse_reads = Error::not_ready;
+  begin();
+  EXPECT_EQ(reader.events.back().error, Error::not_ready);
+  core.reset();
+  link.server.refuse_reads.reset();
+  settings.follow = true;
+  begin();
+  EXPECT_FALSE(core->done());
+  link.cut_connection();
+  link.settle();
+  EXPECT_EQ(reader.events.back().error, Error::connection_lost);
+}
+
 }  // namespace
 }  // namespace millrace::test

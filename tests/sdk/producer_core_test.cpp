@@ -222,6 +222,17 @@ TEST_F(ProducerCoreTest, GivesUpAfterTheRetryTime) {
   EXPECT_EQ(seen.results[2].error, Error::connection_refused);
 }
 
+TEST_F(ProducerCoreTest, WithoutRetriesItTriesOnce) {
+  settings.retry = 0;
+  begin();
+  append(3);
+  link.settle();
+  expect_exactly_once();
+  link.cut_connection();
+  link.settle();
+  EXPECT_EQ(seen.failed, Error::connection_lost);
+}
+
 TEST_F(ProducerCoreTest, FullDiskEndsWithItsOwnError) {
   begin();
   link.server.refuse_appends.assign(100'000, Error::no_space);

@@ -29,15 +29,15 @@ TEST(Config, Cores) {
 }
 
 TEST(Config, Addresses) {
-  auto got = parse_host_port("127.0.0.1:7070");
+  auto got = parse_listen_address("127.0.0.1:7070");
   ASSERT_TRUE(got);
   EXPECT_EQ(got->host, "127.0.0.1");
   EXPECT_EQ(got->port, 7070);
-  EXPECT_EQ(parse_host_port("[::1]:0")->host, "::1");
-  EXPECT_EQ(parse_host_port("localhost:1")->host, "127.0.0.1");
+  EXPECT_EQ(parse_listen_address("[::1]:0")->host, "::1");
+  EXPECT_EQ(parse_listen_address("localhost:1")->host, "127.0.0.1");
   for (const char* bad : {"", ":7070", "7070", "127.0.0.1", "127.0.0.1:", "127.0.0.1:70000", "::1:7070", "host:1",
                           "1.2.3:4", "1.2.3.256:4", "[::1:7070"})
-    EXPECT_FALSE(parse_host_port(bad)) << bad;
+    EXPECT_FALSE(parse_listen_address(bad)) << bad;
   EXPECT_TRUE(is_loopback("127.8.9.1") && is_loopback("::1"));
   EXPECT_FALSE(is_loopback("0.0.0.0") || is_loopback("::") || is_loopback("192.168.0.1"));
 }

@@ -28,7 +28,8 @@ struct ClientOptions {
   std::size_t memory_bytes = 64 * 1024 * 1024;  // all batches filling or in flight; append refuses beyond
   std::size_t batch_bytes_max = 256 * 1024;     // largest batch_bytes a producer may ask for; largest record
   std::uint32_t batch_records_max = 0;          // largest batch_records; 0 = batch_bytes_max / 16, at most 65,536
-  std::chrono::milliseconds retry{30'000};      // how long to keep trying: connect, reconnect, and a server that cannot
+  std::chrono::milliseconds retry{30'000};  // how long to keep trying: connect, reconnect, and a server that cannot;
+                                            // 0 = one try, with 5 s for the answer
 };
 
 /// What the server said of itself.
@@ -47,7 +48,7 @@ class Client {
   Client& operator=(Client&&) noexcept;
   ~Client();
 
-  /// Connects and shakes hands, trying for as long as `options.retry`.
+  /// Connects and shakes hands, trying for as long as `options.retry` (0: once).
   static Expected<Client> connect(const ClientOptions& options);
 
   /// Registers a producer for one stream (created with its first batch).
