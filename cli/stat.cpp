@@ -65,13 +65,16 @@ void print_shards(const json& stat) {
 }
 
 void print_streams(const json& stat) {
-  fmt::print("\n{:<40} {:>5} {:>14} {:>14}  {}\n", "stream", "shard", "first offset", "next offset", "last day");
+  fmt::print("\n{:<40} {:>5} {:>14} {:>14}  {}\n", "stream", "shard", "first readable", "next offset", "last day");
   for (const json& stream : stat["streams"]) {
     std::string name = stream["name"].get<std::string>();
     if (name.empty()) name = "(name lost, id " + stream["id"].get<std::string>() + ")";
-    fmt::print("{:<40} {:>5} {:>14} {:>14}  {}\n", name, stream["shard"].get<int>(),
-               stream["first_offset"].get<std::uint64_t>(), stream["next_offset"].get<std::uint64_t>(),
-               stream["day"].get<std::string>());
+    // Where it takes many reads to find out, only where the stream began is known.
+    const std::string first = stream.contains("first_readable")
+                                  ? std::to_string(stream["first_readable"].get<std::uint64_t>())
+                                  : fmt::format(">= {}", stream["first_offset"].get<std::uint64_t>());
+    fmt::print("{:<40} {:>5} {:>14} {:>14}  {}\n", name, stream["shard"].get<int>(), first,
+               stream["next_offset"].get<std::uint64_t>(), stream["day"].get<std::string>());
   }
   std::uint64_t total = stat["streams_total"].get<std::uint64_t>();
   if (total > stat["streams"].size())

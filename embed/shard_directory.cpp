@@ -57,17 +57,8 @@ StreamBounds ShardDirectory::stream_bounds(StreamId stream) const {
 }
 
 Task<Offset> ShardDirectory::first_offset(StreamId stream) {
-  const StreamBounds bounds = stream_bounds(stream);
-  auto finding = view_->index().find(stream, Seek::earliest());
-  auto found = co_await finding;
-  if (!found) co_return fail(found.error());
-  Offset first = bounds.next;
-  if (*found) first = (**found).stream.first_offset;
-  for (const ReadView::RunPtr& run : view_->runs()) {
-    const std::uint32_t number = run->find(stream);
-    if (number != OpenRun::none) first = std::min(first, run->stream(number).first_offset);
-  }
-  co_return std::max(first, bounds.first_kept);
+  auto finding = view_->first_readable(stream);
+  co_return co_await finding;
 }
 
 // ---- Opening.

@@ -1,7 +1,9 @@
 #include "server/directory_stat.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "base/time.hpp"
 #include "embed/directory_reader.hpp"
@@ -45,17 +47,34 @@ void write_shards(JsonWriter& json, const DirectoryReader& reader) {
   json.end_array();
 }
 
-void write_streams(JsonWriter& json, const DirectoryReader& reader) {
+/// Streams whose first readable offset is looked for.
+constexpr std::size_t first_readable_max = 1000;
+
+Task<> find_first_readable(Reactor&, DirectoryReader& reader, std::vector<std::optional<Offset>>& firsts, bool& ended) {
+  const auto streams = reader.streams();
+  firsts.resize(streams.size());
+  for (std::size_t i = 0; i < std::min(streams.size(), first_readable_max); i++) {
+    auto finding = reader.first_readable(streams[i].id);
+    auto found = co_await finding;
+    if (found) firsts[i] = *found;
+  }
+  ended = true;
+  co_return Result<>();
+}
+
+void write_streams(JsonWriter& json, const DirectoryReader& reader, const std::vector<std::optional<Offset>>& firsts) {
   auto streams = reader.streams();
   json.field("streams_total", std::uint64_t{streams.size()});
   json.key("streams");
   json.begin_array();
-  for (const DirectoryStream& stream : streams) {
+  for (std::size_t i = 0; i < streams.size(); i++) {
+    const DirectoryStream& stream = streams[i];
     json.begin_object();
     json.field("name", stream.name);
     json.field("id", hex_id(stream.id.value));
     json.field("shard", stream.shard.value);
     json.field("first_offset", stream.first_offset.value);
+    if (firsts[i]) json.field("first_readable", firsts[i]->value);
     json.field("next_offset", stream.next_offset.value);
     json.field("day", format_day(stream.day));
     json.end_object();
@@ -79,7 +98,11 @@ std::expected<std::string, std::string> directory_stat(const std::string& direct
     if (diagnosis.empty()) diagnosis = error_text(opened->error());
     return std::unexpected(diagnosis);
   }
-  const DirectoryReader& reader = ***opened;
+  DirectoryReader& reader = ***opened;
+  std::vector<std::optional<Offset>> firsts;
+  bool found = false;
+  reactor.spawn(find_first_readable(reactor, reader, firsts, found));
+  while (!found) reactor.turn(wait_forever);
   JsonWriter json;
   json.begin_object();
   json.key("directory");
@@ -89,7 +112,7 @@ std::expected<std::string, std::string> directory_stat(const std::string& direct
   json.field("day_offset", format_day_offset(reader.day_offset_seconds()));
   json.end_object();
   write_shards(json, reader);
-  write_streams(json, reader);
+  write_streams(json, reader, firsts);
   json.end_object();
   opened.reset();
   return json.take();

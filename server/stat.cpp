@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/time.hpp"
@@ -24,6 +25,7 @@ struct StreamRow {
   Offset next;
   RecordId next_id;
   Day day;
+  std::optional<Offset> first_readable{};
 };
 
 /// What one core says.
@@ -189,6 +191,32 @@ Task<> collect_streams(Core&, Shard& shard, const wire::Stat& request, CorePart&
   co_return Result<>();
 }
 
+/// A shard's part of the disk reads of one stat, by which the first readable offsets are found. Streams stand in order of id here
+/// and in the index, so neighbours share blocks: this is enough for thousands, and thin streams of a long log may be left out.
+constexpr std::uint64_t stat_reads_max = 256;
+
+/// Which streams of the shard lost what was at their front to retention: the index says.
+Task<> find_first_readable(Core&, Shard& shard, CorePart& part) {
+  std::sort(part.streams.begin(), part.streams.end(),
+            [](const StreamRow& a, const StreamRow& b) { return a.id < b.id; });
+  auto asking = shard.view().front_indexed();
+  auto indexed = co_await asking;
+  if (!indexed || !shard.is_open()) co_return Result<>();
+  const std::uint64_t reads_before = shard.view().index().stats().block_reads;
+  for (std::size_t i = 0; i < part.streams.size(); i++) {
+    StreamRow& row = part.streams[i];
+    if (row.shard != shard.index()) continue;
+    if (!*indexed && shard.view().front_dropped()) break;
+    auto finding = shard.view().first_readable(row.id);
+    auto found = co_await finding;
+    if (!shard.is_open()) break;
+    if (found) row.first_readable = *found;
+    if (shard.view().index().stats().block_reads - reads_before > stat_reads_max) break;
+    if (i % streams_per_turn == streams_per_turn - 1) co_await Yield{};
+  }
+  co_return Result<>();
+}
+
 Task<> fill_part(Core& core, Gathering& gathering) {
   CorePart& part = gathering.parts[core.number()];
   part.core = describe_core(core);
@@ -201,6 +229,12 @@ Task<> fill_part(Core& core, Gathering& gathering) {
     part.shards += describe_shard(*shard, extent ? *extent : LogExtent{});
     auto collecting = collect_streams(core, *shard, gathering.request, part);
     (void)co_await collecting;
+  }
+  // Only now is it known which streams are shown.
+  for (auto& shard : core.shards()) {
+    if (!shard->is_open()) continue;
+    auto finding = find_first_readable(core, *shard, part);
+    (void)co_await finding;
   }
   co_return Result<>();
 }
@@ -250,6 +284,7 @@ Task<> write_streams(Core&, JsonWriter& json, Gathering& gathering) {
     json.field("id", std::string_view(hex_id(row.id.value)));
     json.field("shard", row.shard.value);
     json.field("first_offset", row.first.value);
+    if (row.first_readable) json.field("first_readable", row.first_readable->value);
     json.field("next_offset", row.next.value);
     json.field("day", std::string_view(format_day(row.day)));
     json.field("next_id", row.next_id.value);

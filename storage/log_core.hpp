@@ -148,6 +148,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   Task<> remove_in_steps(std::string path, std::uint64_t size);
   Task<> drop_day_if_empty(Day day);
   Lsn first_lsn_behind(SegmentKey key) const;
+  Task<> note_first_lsn();
 
   enum class State : std::uint8_t { opening, serving, reopening, closed, stopping, stopped };
 
@@ -191,6 +192,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   Signal progress_;  // durable moved, a segment settled, a task ended, the state changed
   Timer day_timer_;
   SegmentKey first_kept_{};
+  Lsn first_lsn_{1};  // of the oldest segment there is
   std::uint64_t days_ = 0;
   std::uint64_t dropped_segments_ = 0;
   bool retention_running_ = false;

@@ -161,6 +161,7 @@ void LogCore::take_over(OpenedLog opened) {
   damaged_ = std::move(opened.lost);
   sealed_ = opened.sealed;
   first_kept_ = opened.first_kept;
+  first_lsn_ = opened.first_lsn;
   days_ = opened.days;
   spare_ = std::move(opened.spare);
   surplus_ = std::move(opened.surplus);
@@ -384,6 +385,7 @@ LogStats LogCore::stats() const {
   stats.day = tables_->log().day;
   stats.first_day = first_kept_.day;
   stats.first_kept_segment = first_kept_.number;
+  stats.first_lsn = first_lsn_;
   stats.days = days_;
   if (writer_ && writer_->has_segment()) {
     stats.segment_open = true;

@@ -167,6 +167,11 @@ class ReadView {
   /// Retention has taken something from the front.
   bool front_dropped() const { return front_dropped_; }
   IndexStats index_stats() const;
+  /// The first offset of `stream` that trims and retention left; the next one when they left none. Where nothing was taken from
+  /// the front that is where the stream begins and costs nothing; else runs and index are searched. Any error of the index.
+  Task<Offset> first_readable(StreamId stream);
+  /// The index of the oldest day is there: first_readable() need not derive it from the day's segments.
+  Task<bool> front_indexed();
 
   // ---- The runs in memory, for Reader. ----
 

@@ -225,4 +225,34 @@ Task<bool> ReadView::verify_index(Day day) {
   co_return verified;
 }
 
+Task<bool> ReadView::front_indexed() {
+  const Day day = first_kept_.day;
+  if (index_->stats().deriving.segments_total != 0) co_return false;
+  if (std::find(whole_.begin(), whole_.end(), day) != whole_.end() || !day_is_over(day)) co_return true;
+  auto opening = index_->file_of(day);
+  auto file = co_await opening;
+  co_return file && (*file)->complete();
+}
+
+Task<Offset> ReadView::first_readable(StreamId stream) {
+  const StreamBounds bounds = streams_.stream_bounds(stream);
+  Offset first = std::max(bounds.begin, bounds.first_kept);
+  if (!front_dropped_) co_return first;
+  const std::uint64_t moved = runs_moved_;
+  const Seek seek = Seek::earliest();
+  auto finding = index_->find(stream, seek);
+  auto found = co_await finding;
+  if (!found) co_return fail(found.error());
+  Offset kept = bounds.next;
+  if (*found) kept = (**found).stream.first_offset;
+  for (const RunPtr& run : runs_) {
+    if (run->segment().key < first_kept_) continue;
+    const std::uint32_t number = run->find(stream);
+    if (number != OpenRun::none) kept = std::min(kept, run->stream(number).first_offset);
+  }
+  // A run that went to the index meanwhile may stand in neither.
+  if (!*found && moved != runs_moved_) co_return fail(Error::would_block);
+  co_return std::max(first, kept);
+}
+
 }  // namespace millrace

@@ -10,6 +10,7 @@
 #include "base/assert.hpp"
 #include "storage/log_core.hpp"
 #include "storage/names.hpp"
+#include "storage/segment_header.hpp"
 
 namespace millrace {
 
@@ -154,8 +155,41 @@ Task<> LogCore::finish_drop() {
   auto clearing = meta_->write_drop_intent(Lsn{}, {});
   auto cleared = co_await clearing;
   if (!cleared) co_return fail(cleared.error());
+  auto looking = note_first_lsn();
+  (void)co_await looking;  // what stat shows; the next drop tries again
   dropped_segments_ += drops.size();
   pool_.look_now();
+  co_return Result<>{};
+}
+
+/// Reads where the oldest segment left begins.
+Task<> LogCore::note_first_lsn() {
+  auto listing = list_days(reactor_, options_.directory);
+  auto days = co_await listing;
+  if (!days) co_return fail(days.error());
+  for (const Day day : *days) {
+    auto listing_day = list_day(reactor_, options_.directory, day);
+    auto files = co_await listing_day;
+    if (!files) co_return fail(files.error());
+    if (files->segments.empty()) continue;
+    const SegmentKey oldest{day, files->segments.front()};
+    if (writer_->has_segment() && oldest == writer_->segment().key) {
+      first_lsn_ = writer_->segment().header.first_lsn;
+      break;
+    }
+    const std::string path = segment_path(options_.directory, oldest);
+    auto opening = File::open(reactor_, path, open_read | direct_flag(options_.buffered));
+    auto file = co_await opening;
+    if (!file) co_return fail(file.error());
+    AlignedMemory block(block_bytes);
+    auto reading = file->read(0, block.bytes());
+    auto read = co_await reading;
+    if (!read) co_return fail(read.error());
+    auto header = read_segment_header(block.bytes(), OpenFor::reading);
+    if (!header) co_return fail(header.error());
+    first_lsn_ = header->first_lsn;
+    break;
+  }
   co_return Result<>{};
 }
 
