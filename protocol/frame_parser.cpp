@@ -6,6 +6,16 @@
 
 namespace millrace {
 
+namespace {
+
+/// What begins otherwise is no frame: whoever speaks another protocol is told so before 64 bytes of it are there.
+bool may_be_frame(Bytes front) {
+  const std::uint32_t magic = frame_magic;
+  return std::memcmp(front.data(), &magic, std::min(front.size(), sizeof magic)) == 0;
+}
+
+}  // namespace
+
 MutableBytes HeapFrameMemory::take(std::size_t bytes) {
   auto* memory = static_cast<std::byte*>(::operator new(bytes, std::align_val_t{frame_align}));
   return {memory, bytes};
@@ -44,7 +54,8 @@ Result<std::optional<Frame>> FrameParser::next_held(Bytes& input, std::size_t he
   if (failed_) return fail(*failed_);
   if (handed_out_) release();
   if (filled_ > 0) return assemble(input);
-  if (input.size() < frame_header_bytes) return std::optional<Frame>();
+  if (input.size() < frame_header_bytes)
+    return may_be_frame(input) ? Result<std::optional<Frame>>(std::nullopt) : refuse(Error::bad_frame);
   auto header = read_frame_header(input, bytes_max_);
   if (!header) return refuse(header.error());
   std::size_t span = frame_span(header->body_bytes);
@@ -70,6 +81,7 @@ Result<std::optional<Frame>> FrameParser::assemble(Bytes& input) {
     std::copy_n(input.data(), piece, header_bytes_ + filled_);
     filled_ += piece;
     input = input.subspan(piece);
+    if (!may_be_frame(as_bytes(header_bytes_, filled_))) return refuse(Error::bad_frame);
     if (filled_ < frame_header_bytes) return std::optional<Frame>();
     auto header = read_frame_header(as_bytes(header_bytes_, frame_header_bytes), bytes_max_);
     if (!header) return refuse(header.error());

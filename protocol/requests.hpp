@@ -21,6 +21,10 @@ inline constexpr std::uint32_t stat_streams_max = 10'000;
 /// 1..255 bytes of UTF-8, no control characters, not beginning or ending with '/', no "//", no part "." or "..". Names
 /// never become paths; the rule keeps them harmless for those who make paths of them.
 bool is_stream_name(std::string_view name);
+/// That rule, for people.
+inline constexpr std::string_view stream_name_rule =
+    "a stream name is 1 to 255 bytes of UTF-8 without control characters, and what stands between its slashes is not "
+    "empty, . or ..";
 
 struct OpenStream {
   std::uint64_t request_id = 0;

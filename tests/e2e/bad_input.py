@@ -30,6 +30,13 @@ def garbage_bytes(case):
                 continue
             if len(garbage) < 4096:
                 expect_refusal(sock, BAD_FRAME)
+    # Another protocol's first words are enough, however few.
+    for greeting in (b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", b"G", b"MRX"):
+        with connect(server) as sock:
+            sock.sendall(greeting)
+            began = time.monotonic()
+            expect_refusal(sock, BAD_FRAME)
+            expect(time.monotonic() - began < 3, f"{greeting} was refused after {time.monotonic() - began:.1f} s")
     server.expect_alive()
     server.stop()
 

@@ -100,6 +100,26 @@ TEST(FrameParser, HeldInputIsHandedOutInPlaceAndLargerFramesAreAssembled) {
   }
 }
 
+TEST(FrameParser, AnotherProtocolIsRefusedByItsFirstBytes) {
+  constexpr std::byte hello[] = {std::byte{'M'}, std::byte{'R'}, std::byte{'W'}, std::byte{'1'}};
+  for (std::size_t good = 0; good < sizeof hello; good++) {
+    for (const bool held : {false, true}) {
+      HeapFrameMemory memory;
+      FrameParser parser(memory);
+      std::vector<std::byte> bytes(hello, hello + good);
+      Bytes input(bytes);
+      const auto part = held ? parser.next_held(input, 4096) : parser.next(input);
+      EXPECT_TRUE(part && !*part) << good;
+      if (held) bytes.push_back(std::byte{'x'});
+      else bytes.assign(1, std::byte{'x'});
+      input = bytes;
+      const auto wrong = held ? parser.next_held(input, 4096) : parser.next(input);
+      EXPECT_FALSE(wrong) << good;
+      EXPECT_EQ(wrong ? Error{} : wrong.error(), Error::bad_frame);
+    }
+  }
+}
+
 TEST(FrameParser, TwoPiecesAtEverySplit) {
   constexpr std::size_t bodies[] = {0, 1, 16, 100, 0, 33};
   FrameOutput stream = stream_of(bodies);
