@@ -55,6 +55,9 @@ class AppendVerb final : public Verb {
   void show_progress(bool force);
   void show_summary(double seconds);
   int complain(const std::string& text) const;
+  std::size_t record_bytes_max() const {
+    return arena_bytes_max(std::clamp(batch_records_, batch_records_usual, client_batch_records_max));
+  }
 
   std::string server_ = "127.0.0.1:7070";
   std::string stream_;
@@ -99,12 +102,16 @@ CLI::App* AppendVerb::declare(CLI::App& app) {
   verb->add_option("--retry", retry_text_, "how long to wait for a server that is away or full; 0: one try (30s)")
       ->option_text("TIME");
   verb->add_flag("--quiet", quiet_, "no progress and no summary");
+  const std::string record_bytes = std::to_string(input_record_bytes_max);
   verb->footer(
       "Examples:\n"
       "  millrace append --stream web/access --file access.log\n"
       "  tail -F app.log | millrace append --stream app\n"
       "  millrace append --stream blobs --delimiter len32 < blobs.bin\n"
-      "A newline is not part of its record, a carriage return is. A server that restarts meanwhile is waited for; "
+      "A newline is not part of its record, a carriage return is. A record has at most " +
+      record_bytes +
+      " bytes.\n"
+      "Without any record nothing is stored, and no stream is made. A server that restarts meanwhile is waited for; "
       "nothing is\n"
       "stored twice. Exit 0: every record is on disk.");
   return verb;
@@ -154,7 +161,7 @@ int AppendVerb::run() {
   options.retry = std::chrono::duration_cast<std::chrono::milliseconds>(retry_);
   // Room for the largest legal record in every batch; pages nobody touches cost nothing.
   options.batch_bytes_max = std::max<std::size_t>(batch_bytes_, input_record_bytes_max);
-  options.batch_records_max = std::max<std::uint32_t>(batch_records_, 16'384);
+  options.batch_records_max = std::max(batch_records_, batch_records_usual);
   options.memory_bytes = std::size_t{in_flight_ + queued_batches} * (input_record_bytes_max + (std::size_t{4} << 20));
   auto client = Client::connect(options);
   if (!client) return complain(client.problem().text());
@@ -183,6 +190,9 @@ int AppendVerb::append_all(Client& client) {
   }
   const double seconds = std::chrono::duration<double>(steady_clock::now() - begun_).count();
   show_progress(true);
+  if (good && input_records_ == 0 && !quiet_)
+    std::fprintf(stderr,
+                 "millrace append: the input is empty: nothing was stored (a stream is made with its first record)\n");
   show_summary(seconds);
   return good ? exit_ok : exit_failed;
 }
@@ -203,7 +213,8 @@ bool AppendVerb::append_input(Producer& producer) {
     if (status == AppendStatus::failed) return false;  // flush says why
     if (status == AppendStatus::too_large) {
       complain("record " + std::to_string(input_records_) + " is too large: " + std::to_string(bytes->size()) +
-               " bytes");
+               " bytes, and " + std::to_string(record_bytes_max()) + " fit a batch" +
+               (batch_records_ > batch_records_usual ? " of --batch-records " + std::to_string(batch_records_) : ""));
       return false;
     }
     input_records_ += 1;

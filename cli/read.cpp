@@ -3,9 +3,11 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <string>
+#include <system_error>
 
 #include "base/quantity.hpp"
 #include "cli/record_output.hpp"
@@ -41,6 +43,7 @@ class ReadVerb final : public Verb {
   std::string format_text_ = "raw";
   std::string delimiter_text_ = "newline";
   std::string retry_text_ = "10s";
+  std::string count_text_;
   std::optional<std::uint16_t> type_;
   std::uint64_t count_ = 0;
   bool follow_ = false;
@@ -64,14 +67,15 @@ CLI::App* ReadVerb::declare(CLI::App& app) {
   verb->add_option("--until", until_text_, "the first place not printed; the same forms (the end as it is now)")
       ->option_text("PLACE");
   verb->add_option("--type", type_, "only records of this type")->option_text("N");
-  verb->add_option("--count", count_, "stop after so many records")->option_text("N");
+  verb->add_option("--count", count_text_, "stop after so many records, at least 1 (all)")->option_text("N");
   verb->add_flag("--follow", follow_, "wait for more at the end");
   verb->add_option("--format", format_text_, "raw: the record and a delimiter; json: an object a line (raw)")
       ->option_text("raw|json");
   verb->add_option("--delimiter", delimiter_text_,
                    "of raw records: newline, or len32 for u32 length and bytes (newline)")
       ->option_text("newline|len32");
-  verb->add_option("--retry", retry_text_, "how long to wait for a server that is away; 0: one try (10s)")->option_text("TIME");
+  verb->add_option("--retry", retry_text_, "how long to wait for a server that is away; 0: one try (10s)")
+      ->option_text("TIME");
   verb->add_flag("--buffered", buffered_, "with --data, on filesystems without direct I/O");
   verb->footer(
       "Examples:\n"
@@ -79,8 +83,10 @@ CLI::App* ReadVerb::declare(CLI::App& app) {
       "  millrace read --stream web/access --from day:2026-11-21 --until day:2026-11-22 --format json\n"
       "  millrace read --stream app --from latest --follow\n"
       "  millrace read --data ./data --stream blobs --delimiter len32 > blobs.bin\n"
-      "What was durable and is lost is named on stderr as DATA_LOSS, what is behind it is printed, and the exit status "
-      "is 1.");
+      "What was durable and is lost is named on stderr as DATA_LOSS, offsets that were asked for and are no longer "
+      "kept as "
+      "OUT_OF_RANGE;\n"
+      "offsets=A..B includes both. What is behind is printed, and the exit status is 1.");
   return verb;
 }
 
@@ -101,6 +107,11 @@ bool ReadVerb::read_flags() {
     const auto until = Place::parse(until_text_);
     if (!until) return complain("--until: " + until.problem().context), false;
     options_.until = until.value();
+  }
+  if (!count_text_.empty()) {
+    const auto [end, error] = std::from_chars(count_text_.data(), count_text_.data() + count_text_.size(), count_);
+    if (error != std::errc() || end != count_text_.data() + count_text_.size() || count_ == 0)
+      return complain("--count: \"" + count_text_ + "\" is not a number from 1 on"), false;
   }
   const auto retry = parse_duration(retry_text_);
   if (!retry) return bad("retry", retry_text_);

@@ -11,12 +11,16 @@
 #include <string>
 #include <vector>
 
+#include "sdk/core/body_packer.hpp"
+
 namespace millrace::cli {
 
 enum class Delimiter : std::uint8_t { newline, len32 };
 
-/// The largest record that is read; a longer one is an error, not a larger buffer.
-inline constexpr std::size_t input_record_bytes_max = 8u * 1024 * 1024;
+/// Records of a batch that there is always room for.
+inline constexpr std::uint32_t batch_records_usual = 16'384;
+/// The largest record that fits a batch; a longer one is an error, not a larger buffer.
+inline constexpr std::size_t input_record_bytes_max = arena_bytes_max(batch_records_usual);
 
 class RecordInput {
  public:

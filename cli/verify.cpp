@@ -66,11 +66,11 @@ void Findings::print(const Damage& damage) {
   progress_.clear();
   std::string place = fmt::format("shard {}", damage.shard.value);
   if (!damage.file.empty()) place += fmt::format(", {}", damage.file);
-  if (damage.end != 0) place += fmt::format(", bytes {} to {}", damage.begin, damage.end);
-  if (damage.end_lsn.value != 0) place += fmt::format(", lsn {} to {}", damage.first_lsn.value, damage.end_lsn.value);
+  if (damage.end != 0) place += fmt::format(", bytes {}..{}", damage.begin, damage.end - 1);
+  if (damage.end_lsn.value != 0) place += fmt::format(", lsn {}..{}", damage.first_lsn.value, damage.end_lsn.value - 1);
   if (damage.stream.value != 0) {
     std::string name = damage.stream_name.empty() ? fmt::format("{:016x}", damage.stream.value) : damage.stream_name;
-    place += fmt::format(", stream {} offsets {} to {}", name, damage.first_offset.value, damage.end_offset.value);
+    place += fmt::format(", stream {} offsets {}..{}", name, damage.first_offset.value, damage.end_offset.value - 1);
   }
   std::printf("DAMAGE %s: %s: %s\n", std::string(damage_name(damage.kind)).c_str(), place.c_str(), damage.what.c_str());
 }
@@ -96,6 +96,7 @@ CLI::App* VerifyVerb::declare(CLI::App& app) {
   verb->add_flag("--buffered", buffered_, "read without direct I/O, for filesystems that have none");
   verb->add_flag("--json", json_, "one JSON object on stdout");
   verb->footer(
+      "A place A..B includes both; in JSON it is [first, end), as everywhere in Millrace's JSON.\n"
       "Nothing is written. Exit status 0: all is well; 1: damage, each with its exact place; 2: wrong usage.\n"
       "Examples:\n"
       "  millrace verify --data /var/lib/millrace\n"
@@ -147,9 +148,11 @@ int VerifyVerb::run() {
   findings.end();
   if (!report) {
     const bool no_direct = !buffered_ && report.error() == Error::invalid_argument;
-    const std::string why =
-        no_direct ? "this filesystem has no direct I/O; use --buffered" : std::string(error_text(report.error()));
-    std::fprintf(stderr, "millrace verify: %s: %s\n", data_.c_str(), why.c_str());
+    const bool foreign = report.error() == Error::not_found;
+    const std::string why = no_direct ? "this filesystem has no direct I/O; use --buffered"
+                            : foreign ? "there is none, so this is no data directory of millrace"
+                                      : std::string(error_text(report.error()));
+    std::fprintf(stderr, "millrace verify: %s%s: %s\n", data_.c_str(), foreign ? "/node.meta" : "", why.c_str());
     return exit_failed;
   }
   print(*report, findings);

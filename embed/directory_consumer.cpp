@@ -7,6 +7,7 @@
 
 #include "embed/directory_reader.hpp"
 #include "protocol/batch.hpp"
+#include "protocol/requests.hpp"
 #include "reactor/posix_kernel.hpp"
 #include "sdk/record_walk.hpp"
 
@@ -76,6 +77,9 @@ Task<> DirectoryConsumer::Impl::read(Reactor&, Impl& self) {
 }
 
 std::optional<Problem> DirectoryConsumer::Impl::begin(const std::string& path, bool buffered) {
+  if (!wire::is_stream_name(options.stream))
+    return Problem{ErrorCode::invalid_argument, 0,
+                   "\"" + options.stream + "\": " + std::string(wire::stream_name_rule)};
   std::string diagnosis;
   std::optional<Result<std::unique_ptr<DirectoryReader>>> opened;
   DirectoryOptions directory_options;

@@ -102,18 +102,18 @@ class StatRequest final : public SessionUser {
   std::atomic<bool> settled_{false};
 };
 
-/// So many records' vectors leave most of a largest batch to payloads.
-constexpr std::uint32_t client_batch_records_max = 128 * 1024;
-
 BufferShape shape_of(const ClientOptions& options) {
   // Records shorter than 16 bytes close a batch by their number.
   const std::size_t by_bytes = std::clamp<std::size_t>(options.batch_bytes_max / 16, 64, 65'536);
   const std::size_t records = options.batch_records_max == 0 ? by_bytes : options.batch_records_max;
   const auto records_max = static_cast<std::uint32_t>(std::min<std::size_t>(records, client_batch_records_max));
   // What a batch has beside payloads counts against the server's limit.
-  const std::size_t around = request_front_max + body_front_max(records_max) + body_back_max(records_max) + batch_align;
-  return BufferShape::of(std::clamp<std::size_t>(options.batch_bytes_max, 1 * KiB, batch_bytes_max - around),
+  return BufferShape::of(std::clamp<std::size_t>(options.batch_bytes_max, 1 * KiB, arena_bytes_max(records_max)),
                          records_max);
+}
+
+Problem bad_name(const std::string& stream) {
+  return {ErrorCode::invalid_argument, 0, "\"" + stream + "\": " + std::string(wire::stream_name_rule)};
 }
 
 }  // namespace
@@ -142,8 +142,7 @@ ShardIndex ClientImpl::shard_of(const std::string& stream) const {
 }
 
 Expected<Producer> ClientImpl::producer(ProducerOptions options) {
-  if (!wire::is_stream_name(options.stream))
-    return Problem{ErrorCode::invalid_argument, 0, "stream name \"" + options.stream + "\""};
+  if (!wire::is_stream_name(options.stream)) return bad_name(options.stream);
   if (options.in_flight < 1 || options.in_flight > wire::producer_window_batches)
     return Problem{ErrorCode::invalid_argument, 0, "in_flight is 1 to 64"};
   if (options.batch_bytes < 1 || options.batch_bytes > pool_.shape().arena_bytes)
@@ -161,8 +160,7 @@ Expected<Producer> ClientImpl::producer(ProducerOptions options) {
 }
 
 Expected<Consumer> ClientImpl::consumer(ConsumerOptions options) {
-  if (!wire::is_stream_name(options.stream))
-    return Problem{ErrorCode::invalid_argument, 0, "stream name \"" + options.stream + "\""};
+  if (!wire::is_stream_name(options.stream)) return bad_name(options.stream);
   auto made = std::make_shared<ConsumerImpl>(shared_from_this(), std::move(options));
   thread_.post([made](Nanos now) { made->begin(now); });
   return Consumer(made);

@@ -1,5 +1,6 @@
 #include "millrace/error.hpp"
 
+#include "base/quantity.hpp"
 #include "base/result.hpp"
 
 namespace millrace {
@@ -26,7 +27,9 @@ std::string Problem::text() const {
   text += name_of(code);
   text += ": ";
   text += text_of(code);
-  if (code == ErrorCode::no_space && detail != 0) text += " (" + std::to_string(detail) + " bytes free)";
+  if (code == ErrorCode::no_space)
+    text += " (" + format_bytes(static_cast<double>(detail)) +
+            " free; another segment and 4 MiB that are kept for seals and indexes do not fit)";
   if (code == ErrorCode::out_of_range && detail != 0) text += " (first readable offset " + std::to_string(detail) + ")";
   return text;
 }

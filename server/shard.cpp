@@ -4,11 +4,14 @@
 
 #include <algorithm>
 
+#include "base/quantity.hpp"
 #include "base/time.hpp"
+#include "server/config.hpp"
 #include "server/connection.hpp"
 #include "server/core.hpp"
 #include "server/server.hpp"
 #include "storage/read_view.hpp"
+#include "storage/segment_pool.hpp"
 
 namespace millrace {
 
@@ -172,8 +175,11 @@ void Shard::say_supply() {
   quiet_supply_until_ = reactor().now() + say_again_after;
   core_.server().say(
       Severity::warning,
-      fmt::format("shard {}: no segment can be opened, tried every second: {} ({:.1f} GiB free)", index_.value,
-                  error_text(*stats.supply_failure), static_cast<double>(stats.free_bytes) / static_cast<double>(GiB)));
+      fmt::format(
+          "shard {}: no segment can be opened, tried every second: {} ({} free; a segment takes {}, and {} are kept "
+          "for seals and indexes)",
+          index_.value, error_text(*stats.supply_failure), format_bytes(static_cast<double>(stats.free_bytes)),
+          format_byte_count(log_->options().segment_bytes), format_byte_count(SegmentPool::reserve_bytes)));
 }
 
 /// An index that is made anew takes long and is nobody's fault: whoever waits for a read sees why.

@@ -56,6 +56,10 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_status) {
   app.add_option("--json", options.json, "write the results there; - for standard output")->option_text("FILE|-");
   app.add_option("--server-pid", options.server_pid, "whose CPU time to count (who listens at the port here)")
       ->option_text("PID");
+  app.footer(
+      "Examples:\n"
+      "  millrace-load --server 127.0.0.1:7070 --seconds 30 --verify\n"
+      "  millrace-load --rate 100000 --batch-records 1 --connections 8 --json - | jq .latency_us");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -68,9 +68,9 @@ int run(const std::string& server, std::uint64_t from) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc > 3) {
+  if (argc > 3 || (argc > 1 && argv[1][0] == '-')) {
     std::fprintf(stderr, "usage: %s [HOST:PORT [FROM_OFFSET]]\n", argv[0]);
-    return 2;
+    return argc == 2 && std::string(argv[1]) == "--help" ? 0 : 2;
   }
   return run(argc > 1 ? argv[1] : "127.0.0.1:7070", argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 0);
 }

@@ -83,9 +83,9 @@ int run(const std::string& server, int visits) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc > 3) {
+  if (argc > 3 || (argc > 1 && argv[1][0] == '-')) {
     std::fprintf(stderr, "usage: %s [HOST:PORT [VISITS]]\n", argv[0]);
-    return 2;
+    return argc == 2 && std::string(argv[1]) == "--help" ? 0 : 2;
   }
   int visits = 1000;
   if (argc > 2) {

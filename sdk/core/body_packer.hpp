@@ -19,6 +19,15 @@ inline constexpr std::size_t request_front_max = 512;
 constexpr std::size_t body_front_max(std::uint32_t records) { return 112 + std::size_t{14} * records; }
 constexpr std::size_t body_back_max(std::uint32_t records) { return 64 + std::size_t{8} * records; }
 
+/// So many records' vectors leave most of a largest batch to payloads: no client packs more.
+inline constexpr std::uint32_t client_batch_records_max = 128 * 1024;
+
+/// Bytes of payload, keys and headers that are left of a largest batch of at most so many records, on any server.
+constexpr std::size_t arena_bytes_max(std::uint32_t records) {
+  const std::size_t around = request_front_max + body_front_max(records) + body_back_max(records) + batch_align;
+  return (batch_bytes_max - around) / buffer_align * buffer_align;
+}
+
 struct PackedBody {
   MutableBytes body;  // inside the buffer; front at a multiple of 16
   std::uint32_t record_count = 0;

@@ -9,18 +9,14 @@
 
 namespace millrace {
 
-namespace {
-constexpr std::size_t cache_line_bytes = 64;
-}
-
 BufferShape BufferShape::of(std::size_t arena_bytes, std::uint32_t records_max) {
   BufferShape shape;
-  shape.arena_bytes = align_up(arena_bytes, cache_line_bytes);
+  shape.arena_bytes = align_up(arena_bytes, buffer_align);
   shape.records_max = records_max;
-  shape.front_bytes = align_up(request_front_max + body_front_max(records_max), cache_line_bytes);
-  shape.back_bytes = align_up(body_back_max(records_max) + batch_align, cache_line_bytes);
+  shape.front_bytes = align_up(request_front_max + body_front_max(records_max), buffer_align);
+  shape.back_bytes = align_up(body_back_max(records_max) + batch_align, buffer_align);
   shape.total_bytes = align_up(
-      shape.front_bytes + shape.arena_bytes + shape.back_bytes + records_max * sizeof(RecordNote), cache_line_bytes);
+      shape.front_bytes + shape.arena_bytes + shape.back_bytes + records_max * sizeof(RecordNote), buffer_align);
   return shape;
 }
 

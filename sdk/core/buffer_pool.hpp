@@ -30,6 +30,8 @@ struct RecordNote {
 };
 static_assert(sizeof(RecordNote) == 24);
 
+inline constexpr std::size_t buffer_align = 64;  // a cache line
+
 /// How one buffer is divided; the same for all buffers of a pool.
 struct BufferShape {
   std::size_t arena_bytes = 0;    // payloads, keys and headers of a batch

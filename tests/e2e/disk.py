@@ -40,6 +40,7 @@ def disk_full(case):
         stored += piece
     expect(refused is not None, "the disk never got full")
     expect(NO_SPACE in refused, f"no typed error: {refused}")
+    expect("B free; another segment and 4 MiB" in refused, f"not said what lacks: {refused}")
     got = server.read("full").stdout
     expect(got.startswith(stored), "what was acknowledged cannot be read while the disk is full")
     os.unlink(ballast)
@@ -48,6 +49,8 @@ def disk_full(case):
     while not resumed and time.monotonic() < end:
         resumed = server.append("after", b"room again\n", "--retry", "1s", check=False).returncode == 0
     expect(resumed, "service did not resume when space returned")
+    server.read_said()
+    expect("B free; a segment takes 16MiB, and 4MiB are kept for seals and indexes" in server.said, f"the server did not say why: {server.said}")
     expect(server.read("full").stdout.startswith(stored), "records were lost")
     server.stop()
     expect(run("verify", "--data", server.data).returncode == 0, "verify is not content")

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <climits>
@@ -163,7 +164,8 @@ void print_summary(const Totals& totals, double wall) {
               static_cast<unsigned long long>(totals.crashed), static_cast<unsigned long long>(totals.diverged));
   if (failed == 0 && totals.seeds > 0)
     std::printf("; no failure in %llu trials means at most %.3f %% at 95 %% confidence",
-                static_cast<unsigned long long>(totals.seeds), 300.0 / static_cast<double>(totals.seeds));
+                static_cast<unsigned long long>(totals.seeds),
+                std::min(100.0, 300.0 / static_cast<double>(totals.seeds)));
   std::printf("\n");
 }
 
@@ -335,7 +337,10 @@ int main(int count, char** arguments) {
     std::fprintf(
         stderr,
         "usage: millrace-sim (--seeds A..B [--jobs N] | --seed N [--quiet]) [--mode quiet|crash|errors|damage]\n"
-        "                    [--wide] [--without CLASS]… [--suppress A-B]… [--replays PER_MILLE]\n");
+        "                    [--wide] [--without CLASS]… [--suppress A-B]… [--replays PER_MILLE]\n"
+        "Examples:\n"
+        "  millrace-sim --seeds 1..1000 --jobs 2     a range, with a summary\n"
+        "  millrace-sim --seed 17                    one of them again, exactly, with its trace\n");
     return 2;
   }
   return settings.single ? millrace::sim::run_single(settings) : millrace::sim::run_range(settings);
