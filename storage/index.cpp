@@ -117,7 +117,7 @@ Task<std::size_t> Index::first_day(StreamId stream, Seek seek) {
     if (file && (*file)->table()) {
       auto finding = (*file)->find_day_row(stream);
       auto row = co_await finding;
-      if (!row) co_return fail(row.error());
+      if (!row) co_return fail(met(row.error(), days[middle]));
       ended = !*row || (**row).end <= seek.offset;
     }
     if (ended) low = middle + 1;
@@ -152,7 +152,7 @@ Task<std::optional<FoundRun>> Index::find(StreamId stream, Seek seek) {
     const SeekKey of_day = key.by == SeekKey::By::id && day != seek.day ? SeekKey{} : key;
     auto finding = (*file)->find(stream, of_day, first_segment_of(day));
     auto found = co_await finding;
-    if (!found) co_return fail(found.error());
+    if (!found) co_return fail(met(found.error(), day));
     if (*found) co_return *found;
   }
   co_return std::optional<FoundRun>{};
@@ -165,7 +165,9 @@ Task<std::uint32_t> Index::find_entry(FoundRun run, Seek seek) {
   SeekKey key = key_of(seek);
   if (key.by == SeekKey::By::id && run.segment.day != seek.day) key = {};
   auto finding = (*file)->find_entry(run, key);
-  co_return co_await finding;
+  auto found = co_await finding;
+  if (!found) co_return fail(met(found.error(), run.segment.day));
+  co_return found;
 }
 
 Task<> Index::read_entries(FoundRun run, std::uint32_t from, std::vector<RunEntry>& target) {
@@ -173,7 +175,14 @@ Task<> Index::read_entries(FoundRun run, std::uint32_t from, std::vector<RunEntr
   auto file = co_await opening;
   if (!file) co_return fail(file.error());
   auto reading = (*file)->read_entries(run, from, target);
-  co_return co_await reading;
+  auto read = co_await reading;
+  if (!read) co_return fail(met(read.error(), run.segment.day));
+  co_return read;
+}
+
+Error Index::met(Error error, Day day) {
+  if (error == Error::corrupt) damaged_ = day;
+  return error;
 }
 
 }  // namespace millrace

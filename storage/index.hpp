@@ -92,6 +92,9 @@ class Index {
   void drop_before(SegmentKey first);
   const std::vector<Day>& days() const { return days_; }
 
+  /// Finding says `corrupt` when it meets a block that is damaged or that the device refuses; this is the day it was in.
+  Day damaged() const { return damaged_; }
+
   /// The stream's first part whose end is not before the place sought; nothing when no closed and indexed segment has one. `seek`
   /// is not `latest`.
   Task<std::optional<FoundRun>> find(StreamId stream, Seek seek);
@@ -112,6 +115,8 @@ class Index {
     std::shared_ptr<IndexFile> file;
   };
   Task<std::size_t> first_day(StreamId stream, Seek seek);
+  /// Notes where `error` was met.
+  Error met(Error error, Day day);
   std::uint32_t first_segment_of(Day day) const { return day == first_.day ? first_.number : 0; }
 
   Reactor& reactor_;
@@ -124,6 +129,7 @@ class Index {
   std::vector<Day> days_;  // ascending
   std::vector<OpenDay> open_;
   std::uint64_t use_count_ = 0;
+  Day damaged_{};
 };
 
 }  // namespace millrace

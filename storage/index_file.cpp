@@ -5,6 +5,7 @@
 
 #include "base/hash.hpp"
 #include "base/running_hash.hpp"
+#include "storage/read_around.hpp"
 
 namespace millrace {
 
@@ -86,13 +87,13 @@ Task<std::optional<UnitRef>> IndexFile::last_unit(std::uint64_t size) {
   std::uint64_t high = align_down(size, block_bytes);
   while (high > 0) {
     const std::uint64_t low = high > scan_bytes ? high - scan_bytes : 0;
-    auto reading = file_.read(low, memory.bytes().first(high - low));
+    auto reading = read_around(file_, low, memory.bytes().first(high - low));
     auto got = co_await reading;
     if (!got) co_return fail(got.error());
     ++stats_.block_reads;
     for (std::uint64_t at = high; at > low;) {
       at -= block_bytes;
-      if (at - low + block_bytes > *got) continue;
+      if (at - low + block_bytes > got->bytes) continue;
       auto header = read_unit_header(memory.bytes().subspan(at - low, block_bytes));
       if (!header) continue;
       UnitRef unit{.offset = at, .header = *header};
@@ -114,11 +115,11 @@ Task<bool> IndexFile::verify(UnitRef unit) {
   std::uint64_t rest = unit.header.payload_bytes;
   for (std::uint64_t at = unit.offset; at < unit.end(); at += scan_bytes) {
     const std::uint64_t length = std::min<std::uint64_t>(scan_bytes, unit.end() - at);
-    auto reading = file_.read(at, memory.bytes().first(length));
+    auto reading = read_around(file_, at, memory.bytes().first(length));
     auto got = co_await reading;
     if (!got) co_return fail(got.error());
     ++stats_.block_reads;
-    if (*got < length) co_return false;
+    if (got->bytes < length || got->unreadable > 0) co_return false;
     const std::uint64_t use = std::min(rest, length - skip);
     state.add(Bytes(memory.bytes()).subspan(skip, use));
     const Bytes padding = memory.bytes().first(length).subspan(skip + use);
@@ -153,12 +154,12 @@ Task<const std::byte*> IndexFile::block(std::uint64_t number) {
   blocks_[chosen].busy = true;
   blocks_[chosen].number = UINT64_MAX;
   const MutableBytes target = blocks_[chosen].memory.bytes();
-  auto reading = file_.read(number * block_bytes, target);
+  auto reading = read_around(file_, number * block_bytes, target);
   auto got = co_await reading;
   ++stats_.block_reads;
   blocks_[chosen].busy = false;
   if (!got) co_return fail(got.error());
-  if (*got < block_bytes) co_return fail(Error::corrupt);
+  if (got->bytes < block_bytes || got->unreadable > 0) co_return fail(Error::corrupt);
   blocks_[chosen].number = number;
   blocks_[chosen].used = ++use_count_;
   co_return target.data();

@@ -108,6 +108,7 @@ class Reader {
   Task<Step> tell_gap(Offset found, ReadChunk& chunk);
   Step give_entries(std::size_t count, std::uint64_t begin, Bytes bytes, MutableBytes target, ReadChunk& chunk);
   Task<bool> index_was_wrong(Day day);
+  Task<Step> mend_index(Error error);
   Task<Step> tell_damage(SegmentKey segment, ReadChunk& chunk);
   Task<bool> is_there(SegmentKey segment);
   Task<Step> fetch_large(MutableBytes target, ReadChunk& chunk);

@@ -1,6 +1,5 @@
 // Reading the batches a stream's entries point to: neighbours on disk in one read, a batch larger than a buffer in pieces.
 #include <algorithm>
-#include <array>
 #include <cstring>
 
 #include "base/hash.hpp"
@@ -154,6 +153,7 @@ Reader::Step Reader::give_entries(std::size_t count, std::uint64_t begin, Bytes 
       cursor.give(chunk, target, bytes.subspan(begin_of(entry) - begin, span_of(entry)), header->record_count);
       ++stats_.batches_from_disk;
       cursor.anywhere = false;
+      cursor.index_checked = false;
       cursor.next = end;
       cursor.day = Day{header->day};
     }
@@ -174,6 +174,16 @@ Task<bool> Reader::index_was_wrong(Day day) {
     cursor.at_tail = false;
   }
   co_return !*fits;
+}
+
+// Looking for the stream failed. An index that is damaged is derived anew, once before the stream goes on.
+Task<Reader::Step> Reader::mend_index(Error error) {
+  if (error != Error::corrupt || cursor_->index_checked || !view_.options().write_index) co_return fail(error);
+  auto checking = index_was_wrong(view_.index().damaged());
+  auto checked = co_await checking;
+  if (!checked) co_return fail(checked.error());
+  cursor_->forget_source();
+  co_return Step::more;
 }
 
 // One batch larger than a read buffer: in pieces, straight into the target.
@@ -270,16 +280,16 @@ Task<Reader::Step> Reader::lose_entries(ReadChunk& chunk) {
 // is lost.
 Task<Reader::Step> Reader::tell_gap(Offset found, ReadChunk& chunk) {
   Cursor& cursor = *cursor_;
-  const Day last_day = cursor.segment.day;
-  const std::array<Day, 2> around{cursor.day, last_day};
-  for (const Day day : around) {
-    const bool known = std::binary_search(view_.index().days().begin(), view_.index().days().end(), day);
-    if (!known || cursor.index_checked) continue;
-    auto checking = index_was_wrong(day);
-    auto wrong = co_await checking;
-    if (!wrong) co_return fail(wrong.error());
-    if (*wrong) co_return Step::more;
-    cursor.index_checked = day == last_day;
+  if (!cursor.index_checked) {
+    const std::vector<Day> days = view_.index().days();
+    for (const Day day : days) {
+      if (day < cursor.day || day > cursor.segment.day) continue;
+      cursor.index_checked = false;
+      auto checking = index_was_wrong(day);
+      auto wrong = co_await checking;
+      if (!wrong) co_return fail(wrong.error());
+      if (*wrong) co_return Step::more;
+    }
   }
   auto finding = view_.index().find(cursor.stream, Seek::earliest());
   auto earliest = co_await finding;

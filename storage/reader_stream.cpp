@@ -39,7 +39,10 @@ Task<Reader::Step> Reader::step_stream(MutableBytes target, ReadChunk& chunk) {
   if (cursor.entry == cursor.entries.size()) {
     auto locating = locate();
     auto located = co_await locating;
-    if (!located) co_return fail(located.error());
+    if (!located) {
+      auto mending = mend_index(located.error());
+      co_return co_await mending;
+    }
     if (!*located) {
       cursor.at_tail = true;
       cursor.last = {};

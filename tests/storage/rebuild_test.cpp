@@ -62,6 +62,16 @@ class Rebuild : public testing::Test {
     run_life(world, node, life);
   }
 
+  /// A life a day that fills the log by the script.
+  void live_three_days(Script& script) {
+    for (int day = 0; day < 3; ++day) {
+      LogLife life;
+      live(script, fill, life);
+      if (HasFatalFailure()) return;
+      world.jump_wall(node, nanos_per_day);
+    }
+  }
+
   /// The bytes of every file whose name ends so.
   std::map<std::string, std::vector<std::byte>> files(std::string_view end) const {
     std::map<std::string, std::vector<std::byte>> result;
@@ -133,12 +143,8 @@ Task<> ask_watched(Reactor& reactor, LogLife& life, Script& script, Watch& watch
 TEST_F(Rebuild, a_derivation_says_how_far_it_is) {
   Script first;
   first.batches = 900;
-  for (int day = 0; day < 3; ++day) {
-    LogLife life;
-    live(first, fill, life);
-    if (HasFatalFailure()) return;
-    world.jump_wall(node, nanos_per_day);
-  }
+  live_three_days(first);
+  if (HasFatalFailure()) return;
   // The oldest day alone: the opening has no need of it.
   ASSERT_EQ(files("/index").size(), 3U);
   remove(files("/index").begin()->first);
@@ -187,12 +193,8 @@ TEST_F(Rebuild, a_torn_end_of_the_index_is_derived_anew) {
 TEST_F(Rebuild, days_come_back_the_same) {
   Script script;
   script.batches = 500;
-  for (int day = 0; day < 3; ++day) {
-    LogLife life;
-    live(script, fill, life);
-    if (HasFatalFailure()) return;
-    world.jump_wall(node, nanos_per_day);
-  }
+  live_three_days(script);
+  if (HasFatalFailure()) return;
   // The third day is sealed by the clock of a life that appends nothing.
   LogLife idle;
   live(script, only_ask, idle);
@@ -240,6 +242,53 @@ TEST_F(Rebuild, a_flipped_bit_in_the_index_costs_nothing) {
     live(again, only_ask, next);
     if (HasFatalFailure()) return;
     EXPECT_TRUE(again.answers.lsns == first.answers.lsns) << i;
+  }
+}
+
+// A hole in the index may be of any day between what was read and what is found next.
+TEST_F(Rebuild, rows_of_any_day_that_were_changed_cost_nothing) {
+  Script first;
+  first.batches = 300;
+  live_three_days(first);
+  if (HasFatalFailure()) return;
+  const DirectoryImage whole = node.disk.image();
+  for (const auto& [path, bytes] : files("/index")) {
+    DirectoryImage image = whole;
+    // Nothing of the day is found by what stands there now.
+    for (std::uint64_t unit = 0; unit < bytes.size();) {
+      const UnitHeader header = *read_unit_header(Bytes(bytes).subspan(unit));
+      const std::uint64_t rows = unit + unit_header_bytes;
+      for (std::uint64_t at = rows; header.kind == UnitKind::run && at < rows + header.payload_bytes; ++at)
+        image[path][at] ^= std::byte{0x55};
+      unit += unit_span(header.payload_bytes);
+    }
+    node.disk.load(image);
+    Script again;
+    LogLife next;
+    live(again, only_ask, next);
+    if (HasFatalFailure()) return;
+    EXPECT_TRUE(again.answers.lsns == first.answers.lsns) << path;
+  }
+}
+
+// Nor does a block of it that the device refuses.
+TEST_F(Rebuild, P18AnUnreadableBlockOfTheIndexCostsNothing) {
+  Script first;
+  first.batches = 800;
+  LogLife life;
+  live(first, fill, life);
+  if (HasFatalFailure()) return;
+  const auto index = *files("/index").begin();
+  const DirectoryImage whole = node.disk.image();
+  for (std::uint64_t block = 0; block < index.second.size() / block_bytes; ++block) {
+    node.disk.load(whole);
+    node.disk.find(index.first)->bad_sectors.insert(block * block_bytes / 512);
+    Script again;
+    LogLife next;
+    live(again, only_ask, next);
+    if (HasFatalFailure()) return;
+    EXPECT_TRUE(again.answers.lsns == first.answers.lsns) << block;
+    EXPECT_TRUE(files("/index").begin()->second == index.second) << "block " << block << " is derived anew";
   }
 }
 
