@@ -107,7 +107,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   Task<> supply_current();
   Task<> supply_spare();
   Task<> give_back(SegmentKey key);
-  Task<> find_borders(NamedSegment& segment);
+  Task<std::vector<std::uint64_t>> borders_of(File& file);
   Task<> make_day_directory(Day day);
 
   // Days: log_days.cpp.

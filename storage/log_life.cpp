@@ -135,14 +135,14 @@ Task<> LogCore::open_files(OpeningReport& report) {
     co_return fail(indexed.error());
   }
   if (opened->resume) {
-    auto finding = find_borders(opened->last);
-    auto found = co_await finding;
-    static_cast<void>(found);
+    auto asking = borders_of(opened->last.file);
+    auto borders = co_await asking;
+    opened->last.borders = std::move(*borders);
   }
   if (opened->spare) {
-    auto finding = find_borders(*opened->spare);
-    auto found = co_await finding;
-    static_cast<void>(found);
+    auto asking = borders_of(opened->spare->file);
+    auto borders = co_await asking;
+    opened->spare->borders = std::move(*borders);
   }
   take_over(std::move(*opened));
   co_return Result<>{};
