@@ -127,12 +127,8 @@ Task<> Connection::run() {
   while (!ending_) {
     auto buffer = co_await socket_.receive();
     if (!buffer || buffer->length == 0) break;
-    last_heard_ = reactor().now();
-    core_.counters().bytes_in += buffer->length;
-    Bytes input(buffer->data, buffer->length);
-    auto taking = take(input, 0);
+    auto taking = take_buffer(*buffer);
     (void)co_await taking;
-    socket_.recycle(*buffer);
     if (ending_ || buffer->length < core_.server().config().receive_buffer_bytes) continue;
     auto receiving = receive_in_bulk();
     (void)co_await receiving;
@@ -140,6 +136,17 @@ Task<> Connection::run() {
   served_ = true;
   end();
   check_finished();
+  co_return Result<>();
+}
+
+/// What came in a shared buffer, which goes back.
+Task<> Connection::take_buffer(ProvidedBuffer buffer) {
+  last_heard_ = reactor().now();
+  core_.counters().bytes_in += buffer.length;
+  Bytes input(buffer.data, buffer.length);
+  auto taking = take(input, 0);
+  (void)co_await taking;
+  socket_.recycle(buffer);
   co_return Result<>();
 }
 
@@ -152,11 +159,8 @@ Task<> Connection::receive_in_bulk() {
   while (!ending_) {
     auto buffer = socket_.try_receive();
     if (!buffer) break;
-    Bytes input(buffer->data, buffer->length);
-    core_.counters().bytes_in += buffer->length;
-    auto taking = take(input, 0);
+    auto taking = take_buffer(*buffer);
     (void)co_await taking;
-    socket_.recycle(*buffer);
   }
   auto filling = fill_bulk();
   (void)co_await filling;

@@ -118,6 +118,7 @@ class Connection {
  private:
   Task<> run();
   Task<> greet();
+  Task<> take_buffer(ProvidedBuffer buffer);
   Task<> receive_in_bulk();
   Task<> fill_bulk();
   /// Handles the frames at the front of `input` and moves it behind them. `held_max`: as in FrameParser::next_held(), 0 = next().
