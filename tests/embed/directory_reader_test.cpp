@@ -127,6 +127,23 @@ class DirectoryReading : public testing::Test {
     run_life(world, node, life);
   }
 
+  /// Follows the log from soon after its life began to the life's end, and to the end of its `batches`.
+  Followed follow(LogLife& life, std::uint64_t batches) {
+    Followed followed;
+    auto& server = world.start(node, 1, sim::CoroutineProgram::factory([&life](Reactor& reactor, std::size_t) {
+                                 return live_once(reactor, life);
+                               }));
+    world.run_for(nanos_per_second / 20);
+    auto& reader = world.start(node, 1, sim::CoroutineProgram::factory([&followed](Reactor& reactor, std::size_t) {
+                                 return follow_shard(reactor, followed);
+                               }));
+    EXPECT_TRUE(
+        world.run_until([&] { return !server.running() && followed.total >= batches; }, 600 * nanos_per_second));
+    EXPECT_EQ(followed.diagnosis, "");
+    world.kill(reader);
+    return followed;
+  }
+
   SimWorld world;
   sim::SimNode& node;
 };
@@ -163,18 +180,8 @@ TEST_F(DirectoryReading, a_live_log_is_followed) {
   LogLife life;
   life.options = small_log_options();
   life.work = [&work](Reactor& reactor, LogLife& self) { return fill(reactor, self, work); };
-  auto& server = world.start(node, 1, sim::CoroutineProgram::factory([&life](Reactor& reactor, std::size_t) {
-                               return live_once(reactor, life);
-                             }));
-  world.run_for(nanos_per_second / 20);
-  Followed followed;
-  auto& reader = world.start(node, 1, sim::CoroutineProgram::factory([&followed](Reactor& reactor, std::size_t) {
-                               return follow_shard(reactor, followed);
-                             }));
-  EXPECT_TRUE(world.run_until([&] { return !server.running() && followed.total >= 900; }, 600 * nanos_per_second));
-  EXPECT_EQ(followed.diagnosis, "");
+  const Followed followed = follow(life, 900);
   EXPECT_TRUE(followed.lsns == work.lsns);
-  world.kill(reader);
 }
 
 /// One day's segments, then midnight, then another day's.
@@ -197,19 +204,9 @@ TEST_F(DirectoryReading, a_follower_keeps_no_index_of_a_day_that_is_over) {
   LogLife life;
   life.options = small_log_options();
   life.work = [&work](Reactor& reactor, LogLife& self) { return fill_two_days(reactor, self, work); };
-  auto& server = world.start(node, 1, sim::CoroutineProgram::factory([&life](Reactor& reactor, std::size_t) {
-                               return live_once(reactor, life);
-                             }));
-  world.run_for(nanos_per_second / 20);
-  Followed followed;
-  auto& reader = world.start(node, 1, sim::CoroutineProgram::factory([&followed](Reactor& reactor, std::size_t) {
-                               return follow_shard(reactor, followed);
-                             }));
-  EXPECT_TRUE(world.run_until([&] { return !server.running() && followed.total >= 1800; }, 600 * nanos_per_second));
-  EXPECT_EQ(followed.diagnosis, "");
+  const Followed followed = follow(life, 1800);
   EXPECT_GE(followed.segments, 6u) << "not enough to tell";
   EXPECT_LE(followed.runs_in_memory, followed.segments / 2 + 1) << "the first day's are still kept";
-  world.kill(reader);
 }
 
 // ---- Damage.

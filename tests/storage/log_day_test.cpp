@@ -16,6 +16,8 @@ namespace {
 
 using namespace log_test;
 
+Task<> append_and_wait(Reactor& reactor, Life& life);
+
 class LogDayTest : public LogTest {
  protected:
   void set_wall(std::string_view time) {
@@ -59,6 +61,15 @@ class LogDayTest : public LogTest {
     return days;
   }
 
+  /// A life at that time of the wall clock, which appends a batch.
+  OpeningReport append_at(const char* wall) {
+    set_wall(wall);
+    Life life;
+    life.work = append_and_wait;
+    run(life);
+    return life.report;
+  }
+
   void expect_batches_are_of_their_segments_day(std::size_t segments) {
     const auto days = days_by_segment();
     EXPECT_EQ(days.size(), segments);
@@ -95,16 +106,10 @@ Task<> append_and_wait(Reactor& reactor, Life& life) {
 }
 
 TEST_F(LogDayTest, P28ASegmentOfWhichOnlyTheHeaderIsLeftKeepsItsDay) {
-  set_wall("2026-11-21T12:00:00Z");
-  Life first;
-  first.work = append_and_wait;
-  run(first);
+  append_at("2026-11-21T12:00:00Z");
   leave_only_the_header("data/shard-00/2026-11-21/data000000");
-  set_wall("2026-11-22T12:00:00Z");
-  Life second;
-  second.work = append_and_wait;
-  run(second);
-  EXPECT_EQ(second.report.verdict, "clean_end");
+  const OpeningReport second = append_at("2026-11-22T12:00:00Z");
+  EXPECT_EQ(second.verdict, "clean_end");
   // The day that was begun is sealed, though it got nothing else.
   expect_batches_are_of_their_segments_day(2);
   EXPECT_NE(node.disk.find("data/shard-00/2026-11-21/finish"), nullptr);
@@ -112,19 +117,10 @@ TEST_F(LogDayTest, P28ASegmentOfWhichOnlyTheHeaderIsLeftKeepsItsDay) {
 
 TEST_F(LogDayTest, P28ADayThatWasSealedIsNotSealedAgainInTheHeaderThatFollows) {
   for (const char* later : {"2026-11-22T13:00:00Z", "2026-11-24T12:00:00Z"}) {
-    set_wall("2026-11-21T12:00:00Z");
-    Life first;
-    first.work = append_and_wait;
-    run(first);
-    set_wall("2026-11-22T12:00:00Z");
-    Life second;
-    second.work = append_and_wait;
-    run(second);
+    append_at("2026-11-21T12:00:00Z");
+    append_at("2026-11-22T12:00:00Z");
     leave_only_the_header("data/shard-00/2026-11-22/data000000");
-    set_wall(later);
-    Life third;
-    third.work = append_and_wait;
-    run(third);
+    append_at(later);
     expect_batches_are_of_their_segments_day(later == std::string("2026-11-22T13:00:00Z") ? 2 : 3);
     node.disk.load({});
   }
@@ -158,14 +154,8 @@ Task<> read_what_is_left(Reactor& reactor, Life& life) {
 }
 
 TEST_F(LogDayTest, AStreamIsReadOnWhenRetentionTookAWholeDay) {
-  set_wall("2026-11-21T23:59:00Z");
-  Life first;
-  first.work = append_and_wait;
-  run(first);
-  set_wall("2026-11-22T00:00:01Z");
-  Life second;
-  second.work = append_and_wait;
-  run(second);
+  append_at("2026-11-21T23:59:00Z");
+  append_at("2026-11-22T00:00:01Z");
   // The third begins with a complete day whose index nobody has opened yet.
   Life third;
   third.options.retain_days = 1;
@@ -198,10 +188,7 @@ Task<> wait_where_nothing_is_left(Reactor& reactor, Life& life) {
 }
 
 TEST_F(LogDayTest, ACursorBeforeWhatRetentionTookIsToldSoWhenTheStreamGoesOn) {
-  set_wall("2026-11-21T23:59:00Z");
-  Life first;
-  first.work = append_and_wait;
-  run(first);
+  append_at("2026-11-21T23:59:00Z");
   set_wall("2026-11-22T00:00:01Z");
   Life second;
   second.work = [](Reactor& reactor, Life& life) -> Task<> {

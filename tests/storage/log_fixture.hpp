@@ -13,6 +13,7 @@
 #include "reactor/file.hpp"
 #include "storage/log.hpp"
 #include "tests/sim/sim_program.hpp"
+#include "tests/storage/log_lives.hpp"
 
 namespace millrace::log_test {
 
@@ -71,13 +72,7 @@ struct Life {
 };
 
 inline Task<> live(Reactor& reactor, Life& life) {
-  auto making = Directory::make(reactor, "data");
-  auto made = co_await making;
-  EXPECT_TRUE(made || made.error() == Error::already_exists);
-  auto naming = Directory::sync(reactor, "");
-  auto named = co_await naming;
-  EXPECT_TRUE(named);
-  auto opening = Log::open(reactor, life.options, life.report);
+  auto opening = test::open_in_data(reactor, life.options, life.report);
   auto opened = co_await opening;
   if (!opened) {
     life.error = opened.error();

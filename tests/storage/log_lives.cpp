@@ -17,11 +17,19 @@ LogOptions small_log_options() {
   return options;
 }
 
-Task<> live_once(Reactor& reactor, LogLife& life) {
+Task<std::unique_ptr<Log>> open_in_data(Reactor& reactor, LogOptions options, OpeningReport& report) {
   auto making = Directory::make(reactor, "data");
   auto made = co_await making;
-  EXPECT_TRUE(made || made.error() == Error::already_exists);
-  auto opening = Log::open(reactor, life.options, life.report);
+  if (!made && made.error() != Error::already_exists) co_return fail(made.error());
+  auto naming = Directory::sync(reactor, "");
+  auto named = co_await naming;
+  if (!named) co_return fail(named.error());
+  auto opening = Log::open(reactor, std::move(options), report);
+  co_return co_await opening;
+}
+
+Task<> live_once(Reactor& reactor, LogLife& life) {
+  auto opening = open_in_data(reactor, life.options, life.report);
   auto opened = co_await opening;
   if (!opened) {
     life.trouble = std::string(error_name(opened.error())) + ": " + life.report.diagnosis;

@@ -27,6 +27,9 @@ struct LogLife {
 
 LogOptions small_log_options();
 
+/// Makes the data directory where there is none, and opens the log in it.
+Task<std::unique_ptr<Log>> open_in_data(Reactor& reactor, LogOptions options, OpeningReport& report);
+
 /// Opens the log, does the work, stops it (or not).
 Task<> live_once(Reactor& reactor, LogLife& life);
 

@@ -9,33 +9,30 @@ namespace millrace::test {
 
 namespace {
 
-Bytes raw(const BatchHeader& header) { return as_bytes(&header, sizeof(header)); }
-
 MutableBytes file_of(Image& image, const Write& write) { return write.to_tail ? image.tail : image.segment; }
 
 }  // namespace
 
 std::vector<std::byte> make_batch(Lsn lsn, Chain before, std::size_t body_bytes, std::mt19937_64& random,
                                   Chain& after) {
-  std::vector<std::byte> body(body_bytes);
+  BatchHeader header;
+  header.body_bytes = static_cast<std::uint32_t>(body_bytes);
+  std::vector<std::byte> batch(batch_span(header.body_bytes));
+  const MutableBytes body = MutableBytes(batch).subspan(batch_header_bytes, body_bytes);
   // Some bodies hold whole sectors of zeros: a crash and a payload look alike there.
   bool sparse = random() % 8 == 0;
   for (std::size_t at = 0; at < body.size(); ++at)
     if (!sparse || at % 4096 < 256) body[at] = static_cast<std::byte>(random());
-  BatchHeader header;
   header.lsn = lsn.value;
   header.stream_id = 1 + random() % 3;
   header.first_offset = lsn.value * 10;
   header.record_count = 3;
-  header.body_bytes = static_cast<std::uint32_t>(body_bytes);
   header.raw_bytes = body_bytes;
   header.leader_time = static_cast<Nanos>(lsn.value);
   header.body_hash = hash128(body);
   seal_header(header, before);
   after = Chain{header.chain};
-  std::vector<std::byte> batch(raw(header).begin(), raw(header).end());
-  batch.insert(batch.end(), body.begin(), body.end());
-  batch.resize(batch_span(header.body_bytes));
+  store(batch, 0, header);
   return batch;
 }
 
@@ -77,6 +74,20 @@ bool LogModel::ring_has_room(std::uint64_t span) {
       live_, [&](const LiveSlot& slot) { return slot.begin < ring_at_ + span && ring_at_ < slot.end; });
 }
 
+/// The next slot's header, with `length` bytes of the open group behind it.
+void LogModel::write_slot(std::uint32_t length, MutableBytes slot) {
+  TailSlot header{.length = length,
+                  .number = ++slot_number_,
+                  .segment_id = segment_id(),
+                  .group = group_at_,
+                  .start = group_at_ + group_header_bytes + slotted_,
+                  .epoch = epoch_,
+                  .first_lsn = slotted_lsn_,
+                  .chain_before = slotted_chain_,
+                  .durable_end = durable_};
+  write_tail_slot(header, slot);
+}
+
 bool LogModel::flush_to_tail() {
   bool allowed = header_written_ && flying_.empty() && pending_.size() > slotted_ &&
                  pending_.size() < tail_flush_bytes_max && durable_group_end_ == group_at_;
@@ -87,16 +98,7 @@ bool LogModel::flush_to_tail() {
   Write write{
       .to_tail = true, .offset = block_bytes + ring_at_, .bytes = std::vector<std::byte>(span), .end_lsn = next_lsn_};
   std::ranges::copy(Bytes(pending_).subspan(slotted_), write.bytes.begin() + tail_slot_header_bytes);
-  TailSlot slot{.length = length,
-                .number = ++slot_number_,
-                .segment_id = segment_id(),
-                .group = group_at_,
-                .start = group_at_ + group_header_bytes + slotted_,
-                .epoch = epoch_,
-                .first_lsn = slotted_lsn_,
-                .chain_before = slotted_chain_,
-                .durable_end = durable_};
-  write_tail_slot(slot, write.bytes);
+  write_slot(length, write.bytes);
   live_.push_back({ring_at_, ring_at_ + span, group_at_});
   ring_at_ += span;
   slotted_ = pending_.size();
@@ -112,15 +114,7 @@ bool LogModel::record_durable_end() {
               .offset = block_bytes + ring_at_,
               .bytes = std::vector<std::byte>(block_bytes),
               .end_lsn = durable_};
-  TailSlot slot{.number = ++slot_number_,
-                .segment_id = segment_id(),
-                .group = group_at_,
-                .start = group_at_ + group_header_bytes + slotted_,
-                .epoch = epoch_,
-                .first_lsn = slotted_lsn_,
-                .chain_before = slotted_chain_,
-                .durable_end = durable_};
-  write_tail_slot(slot, write.bytes);
+  write_slot(0, write.bytes);
   ring_at_ += block_bytes;
   submit(std::move(write));
   return true;

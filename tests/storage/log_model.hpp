@@ -69,6 +69,7 @@ class LogModel {
   std::mt19937_64& random() { return random_; }
 
  private:
+  void write_slot(std::uint32_t length, MutableBytes slot);
   void submit(Write write);
   void apply(const Write& write, Image& image, double persisted);
   void advance_durable();

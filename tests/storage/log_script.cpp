@@ -10,6 +10,7 @@
 #include "reactor/file.hpp"
 #include "storage/read_view.hpp"
 #include "storage/reader.hpp"
+#include "tests/storage/log_lives.hpp"
 #include "tests/storage/mini_log.hpp"
 
 namespace millrace::test {
@@ -151,13 +152,7 @@ LogOptions script_options() {
 }
 
 Task<> live_script(Reactor& reactor, ScriptLife& life) {
-  auto making = Directory::make(reactor, "data");
-  auto made = co_await making;
-  if (!made && made.error() != Error::already_exists) co_return Result<>{};
-  auto naming = Directory::sync(reactor, "");
-  auto named = co_await naming;
-  if (!named) co_return Result<>{};
-  auto opening = Log::open(reactor, life.options, life.report);
+  auto opening = open_in_data(reactor, life.options, life.report);
   auto opened = co_await opening;
   if (!opened) co_return Result<>{};
   life.opened = true;

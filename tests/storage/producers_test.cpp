@@ -21,10 +21,15 @@ void store(Producers& producers, ProducerId id, std::uint32_t epoch, StreamId st
   }
 }
 
+/// Producer `one` in its first epoch stores sequences [0, count) on `orders`.
+void begin(Producers& producers, std::uint64_t count) {
+  producers.set_epoch(one, 1, Lsn{1});
+  store(producers, one, 1, orders, count);
+}
+
 TEST(Producers, ARepeatIsAnsweredWithThePlaceOfTheFirstCopy) {
   Producers producers;
-  producers.set_epoch(one, 1, Lsn{1});
-  store(producers, one, 1, orders, 3);
+  begin(producers, 3);
   const DedupeVerdict verdict = producers.check(one, 1, orders, 1);
   EXPECT_EQ(verdict.kind, Kind::repeat);
   EXPECT_EQ(verdict.first_copy.first_offset, Offset{10});
@@ -34,8 +39,7 @@ TEST(Producers, ARepeatIsAnsweredWithThePlaceOfTheFirstCopy) {
 
 TEST(Producers, AGapNamesTheSequenceExpected) {
   Producers producers;
-  producers.set_epoch(one, 1, Lsn{1});
-  store(producers, one, 1, orders, 5);
+  begin(producers, 5);
   const DedupeVerdict verdict = producers.check(one, 1, orders, 7);
   EXPECT_EQ(verdict.error, Error::out_of_order);
   EXPECT_EQ(verdict.detail, 5u);
@@ -45,8 +49,7 @@ TEST(Producers, AGapNamesTheSequenceExpected) {
 TEST(Producers, TheWindowIsSixtyFourWhateverCameBefore) {
   for (std::uint64_t stored : {std::uint64_t{3}, std::uint64_t{17}, std::uint64_t{64}, std::uint64_t{300}}) {
     Producers producers;
-    producers.set_epoch(one, 1, Lsn{1});
-    store(producers, one, 1, orders, stored);
+    begin(producers, stored);
     const std::uint64_t oldest = stored > producer_window_max ? stored - producer_window_max : 0;
     for (std::uint64_t sequence = 0; sequence < stored; ++sequence) {
       const DedupeVerdict verdict = producers.check(one, 1, orders, sequence);
@@ -62,8 +65,7 @@ TEST(Producers, TheWindowIsSixtyFourWhateverCameBefore) {
 
 TEST(Producers, EpochsFenceAndStartSequencesAnew) {
   Producers producers;
-  producers.set_epoch(one, 1, Lsn{1});
-  store(producers, one, 1, orders, 4);
+  begin(producers, 4);
   producers.set_epoch(one, 2, Lsn{50});
   const DedupeVerdict old = producers.check(one, 1, orders, 4);
   EXPECT_EQ(old.error, Error::fenced);

@@ -81,6 +81,29 @@ Task<> fill_with_ones(File& file) {
   co_return Result<>{};
 }
 
+/// Takes segments [first, end) of today and does with each what `look` says.
+Task<> take(Bench& bench, std::uint32_t first, std::uint32_t end, Task<> (*look)(File& file)) {
+  for (std::uint32_t number = first; number < end; ++number) {
+    const SegmentKey key{today, number};
+    auto taking = bench.pool->take(key);
+    auto file = co_await taking;
+    EXPECT_TRUE(file);
+    if (!file) co_return fail(file.error());
+    auto looking = look(*file);
+    (void)co_await looking;
+  }
+  co_return Result<>{};
+}
+
+Task<> recycle(Bench& bench, std::uint32_t end) {
+  for (std::uint32_t number = 0; number < end; ++number) {
+    auto recycling = bench.pool->recycle(segment_path("shard", {today, number}));
+    auto recycled = co_await recycling;
+    EXPECT_TRUE(recycled);
+  }
+  co_return Result<>{};
+}
+
 class SegmentPoolTest : public testing::Test {
  protected:
   SegmentPoolTest() : world(5, sim::FaultPlan{}), node(world.add_node("node")) {}
@@ -103,15 +126,9 @@ Task<> take_two(Reactor& reactor, Bench& bench) {
   auto waiting = wait_ready(reactor, *bench.pool, segments_kept);
   (void)co_await waiting;
   const std::size_t ready = bench.pool->ready();
-  for (std::uint32_t number = 0; number < 2; ++number) {
-    const SegmentKey key{today, number};
-    auto taking = bench.pool->take(key);
-    auto file = co_await taking;
-    EXPECT_TRUE(file);
-    if (!file) co_return fail(file.error());
-    auto checking = expect_zeros(*file);
-    (void)co_await checking;
-  }
+  auto taking = take(bench, 0, 2, expect_zeros);
+  auto taken = co_await taking;
+  if (!taken) co_return taken;
   EXPECT_GE(ready, segments_kept);
   auto again = wait_ready(reactor, *bench.pool, segments_kept);
   (void)co_await again;
@@ -145,62 +162,36 @@ TEST_F(SegmentPoolTest, TheFirstOneIsNotPreparedForNobody) {
 
 Task<> take_from_nothing(Reactor&, Bench& bench) {
   EXPECT_EQ(bench.pool->ready(), 0u);
-  const SegmentKey key{today, 0};
-  auto taking = bench.pool->take(key);
-  auto file = co_await taking;
-  EXPECT_TRUE(file);
-  if (!file) co_return fail(file.error());
-  auto checking = expect_zeros(*file);
-  co_return co_await checking;
+  auto taking = take(bench, 0, 1, expect_zeros);
+  co_return co_await taking;
 }
 
 TEST_F(SegmentPoolTest, AnEmptyPoolGivesAReservedFile) { run(take_from_nothing); }
 
 Task<> use_and_recycle(Reactor& reactor, Bench& bench) {
-  for (std::uint32_t number = 0; number < 12; ++number) {
-    const SegmentKey key{today, number};
-    auto taking = bench.pool->take(key);
-    auto file = co_await taking;
-    EXPECT_TRUE(file);
-    if (!file) co_return fail(file.error());
-    auto filling = fill_with_ones(*file);
-    (void)co_await filling;
-  }
-  for (std::uint32_t number = 0; number < 12; ++number) {
-    auto recycling = bench.pool->recycle(segment_path("shard", {today, number}));
-    auto recycled = co_await recycling;
-    EXPECT_TRUE(recycled);
-  }
+  auto filling = take(bench, 0, 12, fill_with_ones);
+  auto filled = co_await filling;
+  if (!filled) co_return filled;
+  auto recycling = recycle(bench, 12);
+  (void)co_await recycling;
   bench.pool->start();
   auto waiting = wait_ready(reactor, *bench.pool, segments_kept + SegmentPool::recycled_max);
   (void)co_await waiting;
   EXPECT_EQ(bench.pool->ready(), segments_kept + SegmentPool::recycled_max) << "more than that go";
-  for (std::uint32_t number = 20; number < 24; ++number) {
-    const SegmentKey key{today, number};
-    auto taking = bench.pool->take(key);
-    auto file = co_await taking;
-    EXPECT_TRUE(file);
-    if (!file) co_return fail(file.error());
-    auto checking = expect_zeros(*file);
-    (void)co_await checking;
-  }
+  auto taking = take(bench, 20, 24, expect_zeros);
+  auto taken = co_await taking;
+  if (!taken) co_return taken;
   co_return Result<>{};
 }
 
 TEST_F(SegmentPoolTest, RecycledSegmentsAreZeroedAnewAndBounded) { run(use_and_recycle); }
 
 Task<> recycle_and_stop(Reactor&, Bench& bench) {
-  const SegmentKey key{today, 0};
-  auto taking = bench.pool->take(key);
-  auto file = co_await taking;
-  EXPECT_TRUE(file);
-  if (!file) co_return fail(file.error());
-  auto filling = fill_with_ones(*file);
-  (void)co_await filling;
-  auto recycling = bench.pool->recycle(segment_path("shard", key));
-  auto recycled = co_await recycling;
-  EXPECT_TRUE(recycled);
-  co_return Result<>{};
+  auto filling = take(bench, 0, 1, fill_with_ones);
+  auto filled = co_await filling;
+  if (!filled) co_return filled;
+  auto recycling = recycle(bench, 1);
+  co_return co_await recycling;
 }
 
 // Nothing had zeroed the file when the process ended: it may not be given as it is.
