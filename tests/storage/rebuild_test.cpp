@@ -62,6 +62,11 @@ class Rebuild : public testing::Test {
     run_life(world, node, life);
   }
 
+  void fill_log(Script& script, std::uint64_t batches) {
+    script.batches = batches;
+    LogLife life;
+    live(script, fill, life);
+  }
   /// A life a day that fills the log by the script.
   void live_three_days(Script& script) {
     for (int day = 0; day < 3; ++day) {
@@ -70,6 +75,16 @@ class Rebuild : public testing::Test {
       if (HasFatalFailure()) return;
       world.jump_wall(node, nanos_per_day);
     }
+  }
+
+  /// A life that appends nothing reads what the one of `first` read.
+  template <class Case>
+  void expect_the_same(const Script& first, const Case& which) {
+    Script again;
+    LogLife life;
+    live(again, only_ask, life);
+    if (HasFatalFailure()) return;
+    EXPECT_TRUE(again.answers.lsns == first.answers.lsns) << which;
   }
 
   /// The bytes of every file whose name ends so.
@@ -91,9 +106,7 @@ class Rebuild : public testing::Test {
 
 TEST_F(Rebuild, index_and_tables_come_back_the_same) {
   Script first;
-  first.batches = 1000;  // about four segments
-  LogLife life;
-  live(first, fill, life);
+  fill_log(first, 1000);  // about four segments
   if (HasFatalFailure()) return;
   const auto index = files("/index");
   ASSERT_EQ(index.size(), 1U);
@@ -167,9 +180,7 @@ TEST_F(Rebuild, a_derivation_says_how_far_it_is) {
 
 TEST_F(Rebuild, a_torn_end_of_the_index_is_derived_anew) {
   Script first;
-  first.batches = 800;
-  LogLife life;
-  live(first, fill, life);
+  fill_log(first, 800);
   if (HasFatalFailure()) return;
   const auto index = files("/index");
   Random random(5);
@@ -180,11 +191,8 @@ TEST_F(Rebuild, a_torn_end_of_the_index_is_derived_anew) {
     else bytes[bytes.size() - 1 - random.next() % block_bytes] ^= std::byte{4};
     if (i % 2 == 0) std::erase_if(image, [](const auto& file) { return file.first.ends_with("/state"); });
     node.disk.load(image);
-    Script again;
-    LogLife next;
-    live(again, only_ask, next);
+    expect_the_same(first, i);
     if (HasFatalFailure()) return;
-    EXPECT_TRUE(again.answers.lsns == first.answers.lsns) << i;
     EXPECT_TRUE(files("/index") == index) << i;
   }
 }
@@ -222,9 +230,7 @@ TEST_F(Rebuild, days_come_back_the_same) {
 // One bit anywhere in an index never costs a record: what seems lost is looked for again in an index derived anew.
 TEST_F(Rebuild, a_flipped_bit_in_the_index_costs_nothing) {
   Script first;
-  first.batches = 800;
-  LogLife life;
-  live(first, fill, life);
+  fill_log(first, 800);
   if (HasFatalFailure()) return;
   const auto index = files("/index");
   const DirectoryImage whole = node.disk.image();
@@ -237,11 +243,8 @@ TEST_F(Rebuild, a_flipped_bit_in_the_index_costs_nothing) {
     if (i < 2) at = unit_span(read_unit_header(Bytes(bytes))->payload_bytes) * static_cast<std::size_t>(i) + 24;
     bytes[at] ^= static_cast<std::byte>(1U << random.next() % 8);
     node.disk.load(image);
-    Script again;
-    LogLife next;
-    live(again, only_ask, next);
+    expect_the_same(first, i);
     if (HasFatalFailure()) return;
-    EXPECT_TRUE(again.answers.lsns == first.answers.lsns) << i;
   }
 }
 
@@ -263,31 +266,23 @@ TEST_F(Rebuild, rows_of_any_day_that_were_changed_cost_nothing) {
       unit += unit_span(header.payload_bytes);
     }
     node.disk.load(image);
-    Script again;
-    LogLife next;
-    live(again, only_ask, next);
+    expect_the_same(first, path);
     if (HasFatalFailure()) return;
-    EXPECT_TRUE(again.answers.lsns == first.answers.lsns) << path;
   }
 }
 
 // Nor does a block of it that the device refuses.
 TEST_F(Rebuild, P18AnUnreadableBlockOfTheIndexCostsNothing) {
   Script first;
-  first.batches = 800;
-  LogLife life;
-  live(first, fill, life);
+  fill_log(first, 800);
   if (HasFatalFailure()) return;
   const auto index = *files("/index").begin();
   const DirectoryImage whole = node.disk.image();
   for (std::uint64_t block = 0; block < index.second.size() / block_bytes; ++block) {
     node.disk.load(whole);
     node.disk.find(index.first)->bad_sectors.insert(block * block_bytes / 512);
-    Script again;
-    LogLife next;
-    live(again, only_ask, next);
+    expect_the_same(first, block);
     if (HasFatalFailure()) return;
-    EXPECT_TRUE(again.answers.lsns == first.answers.lsns) << block;
     EXPECT_TRUE(files("/index").begin()->second == index.second) << "block " << block << " is derived anew";
   }
 }
@@ -305,9 +300,7 @@ Task<> read_one(Reactor&, LogLife& life, ReadBack& back, StreamId stream) {
 // A flipped bit in a closed segment costs its batch, which is said with stream and offsets; everything else is read.
 TEST_F(Rebuild, a_flipped_bit_in_the_data_costs_its_batch_and_is_said) {
   Script script;
-  script.batches = 600;
-  LogLife life;
-  live(script, fill, life);
+  fill_log(script, 600);
   if (HasFatalFailure()) return;
   DirectoryImage image = node.disk.image();
   auto segment =
