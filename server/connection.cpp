@@ -207,6 +207,10 @@ Task<> Connection::greet() {
       end();
       break;
     }
+    if (ending_) {  // refused in the turn in which this came: nothing more is decided
+      socket_.recycle(*buffer);
+      break;
+    }
     Bytes input(buffer->data, buffer->length);
     auto frame = parser_.next(input);
     Result<wire::Hello> hello = fail(Error::would_block);

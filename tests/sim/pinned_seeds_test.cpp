@@ -23,6 +23,7 @@ TEST(PinnedSeeds, P28BatchesFollowedASealWhenTheClockWentBack) {
   expect_green(166);
   expect_green(364);
 }
+TEST(PinnedSeeds, AHelloCameInTheTurnInWhichTheConnectionWasRefused) { expect_green(6039); }
 TEST(PinnedSeeds, ADayWasSealedInASegmentThatHadNoFile) { expect_green(385, true); }
 TEST(PinnedSeeds, P21ASegmentNamedAheadStayedBehindInAFinishedDay) { expect_green(206, true); }
 TEST(PinnedSeeds, P24ARowOfTheStateWasShorterThanItsKey) { expect_green(292, true); }
