@@ -62,10 +62,13 @@ def marked_and_short_runs_are_not_judged(folder):
     keep(900.0, scenario.seconds / 10)
     keep(950.0, scenario.seconds, marked="too few segments")
     assert compare.summarize("sustained", results, results.commit) is None
+    for _ in range(compare.PAIRS_MIN - 1):
+        keep(600.0, scenario.seconds)
+    assert compare.summarize("sustained", results, results.commit) is None, "too few pairs"
     keep(600.0, scenario.seconds)
     assert compare.summarize("sustained", results, results.commit) is False
-    keep(700.0, scenario.seconds)
-    keep(720.0, scenario.seconds)
+    for _ in range(compare.PAIRS_MIN + 1):
+        keep(720.0, scenario.seconds)
     assert compare.summarize("sustained", results, results.commit) is True
     assert compare.summarize("sustained", results, "another") is None
 

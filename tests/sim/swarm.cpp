@@ -58,6 +58,8 @@ class SeedRun {
     Random plan_random(split_seed(seed, "workload"));
     plan_ = WorkloadPlan::draw(plan_random, wide_);
     plan_.shards = options.shards.value_or(plan_.shards);
+    // A server may refuse to start on a full disk; one that only crashes, or meets nothing, may not.
+    if (result_.mode == SwarmMode::crash || result_.mode == SwarmMode::quiet) plan_.tight_disk_bytes = 0;
     check_directory_ = options.check_directory;
     Random fault_random(split_seed(seed, "fault plan"));
     FaultPlan faults = draw_plan(fault_random, result_.mode, wide_);
