@@ -5,6 +5,7 @@
 #include "base/assert.hpp"
 #include "base/mutant.hpp"
 #include "storage/log_core.hpp"
+#include "storage/state_load.hpp"
 
 namespace millrace {
 
@@ -134,6 +135,15 @@ Task<> LogCore::open_files(OpeningReport& report) {
     report.diagnosis = options_.directory + ": cannot be listed";
     co_return fail(indexed.error());
   }
+  if (opened->resume && opened->looked_up != opened->last.key) {
+    auto asking = describes(view_->index(), opened->last.key);
+    auto described = co_await asking;
+    if (!described) co_return fail(described.error());
+    opened->described = *described;
+  }
+  // A segment is closed before its successor has a file. After a crash in between its run is in the index, and perhaps in the
+  // state: what still fits behind it would be in neither.
+  opened->resume = opened->resume && !opened->described;
   if (opened->resume) {
     auto asking = borders_of(opened->last.file);
     auto borders = co_await asking;

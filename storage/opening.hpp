@@ -44,8 +44,10 @@ struct OpenedLog {
   NamedSegment last;
   SegmentHeader header;
   SegmentEnd end;
-  bool in_view = false;  // the view has it as the open one
-  bool resume = false;   // appends go on in it, at end.length
+  bool in_view = false;                 // the view has it as the open one
+  bool resume = false;                  // appends go on in it, at end.length
+  std::optional<SegmentKey> looked_up;  // the segment whose run was looked for in the index
+  bool described = false;               // it has one
 
   std::optional<NamedSegment> spare;  // the named successor, all zeros
   std::vector<NamedSegment> surplus;  // more such behind it: a crash came before the spare was begun

@@ -88,6 +88,8 @@ Task<> Opening::load_tables() {
   if (!load && load.error() != Error::corrupt && load.error() != Error::io_failed) co_return fail(load.error());
   if (load) {
     report_.reads += load->reads;
+    opened_.looked_up = newest;
+    opened_.described = load->described;
     from = load->next;
   } else {
     // Derivable files are never a reason not to start.

@@ -124,6 +124,19 @@ Task<bool> index_reaches(Index& index, SegmentKey next, SegmentKey first_kept) {
 
 }  // namespace
 
+Task<bool> describes(Index& index, SegmentKey segment) {
+  auto getting = index.file_of(segment.day);
+  auto file = co_await getting;
+  if (!file && file.error() == Error::not_found) co_return false;
+  if (!file) co_return fail(file.error());
+  auto needing = (*file)->need_spine();
+  auto needed = co_await needing;
+  // What does not verify is derived anew, from all that the segment holds then.
+  if (!needed && needed.error() == Error::corrupt) co_return false;
+  if (!needed) co_return fail(needed.error());
+  co_return (*file)->next_segment() > segment.number;
+}
+
 // The day before holds everything by its state batches; this day's may be incomplete.
 SegmentKey load_base(const std::vector<Day>& days, SegmentKey first_kept, SegmentKey until) {
   SegmentKey base = first_kept;
@@ -191,6 +204,10 @@ Task<StateLoad> load_tables(Reactor& reactor, StateLoadOptions options, Tables& 
     ++load.runs;
   }
   tables.finish_rows();
+  auto describing = describes(index, options.until);
+  auto described = co_await describing;
+  if (!described) co_return fail(described.error());
+  load.described = *described;
   load.reads = index.stats().block_reads;
   co_return load;
 }

@@ -373,6 +373,68 @@ TEST_F(LogTest, AFullDiskIsAStateAndPasses) {
   run(life);
 }
 
+/// Fills segments faster than others are prepared, until one is closed, with its run and the state written, and its successor has no
+/// file; then the process dies.
+Task<> close_without_a_successor(Reactor& reactor, Life& life) {
+  life.node->tempo.other = 10'000;
+  auto filling = fill(reactor, *life.log, 48, 0);
+  auto filled = co_await filling;
+  if (!filled) co_return fail(filled.error());
+  auto pausing = pause(reactor, 300 * nanos_per_milli);
+  auto paused = co_await pausing;
+  EXPECT_LT(life.log->watermarks().durable, life.log->watermarks().appended) << "something waits for a file";
+  EXPECT_EQ(life.log->stats().pool_ready, 0u);
+  life.node->tempo.other = 1;
+  co_return paused;
+}
+
+Task<> go_on_in_small_batches(Reactor& reactor, Life& life) {
+  auto stream = life.log->declare_stream("small");
+  if (!stream) co_return fail(stream.error());
+  for (std::uint64_t i = 0; i < 40; ++i) {
+    auto appending = append_one(reactor, *life.log, {.stream = *stream, .sequence = i}, 1000);
+    auto appended = co_await appending;
+    if (!appended) co_return fail(appended.error());
+  }
+  auto filling = fill(reactor, *life.log, 40, 0);
+  auto filled = co_await filling;
+  if (!filled) co_return fail(filled.error());
+  EXPECT_EQ(*filled, 40u);
+  auto pausing = pause(reactor, nanos_per_second);
+  co_return co_await pausing;
+}
+
+Task<> expect_small_batches(Reactor& reactor, Life& life) {
+  auto small = life.log->find_stream(stream_id_of("small"));
+  EXPECT_TRUE(small.has_value()) << "the tables lack what went into a segment that was closed before";
+  if (!small) co_return fail(small.error());
+  EXPECT_EQ(small->next_offset, Offset{40});
+  Reader reader(life.log->view(), ReadRequest{.stream = stream_id_of("small"), .from = Seek::earliest()});
+  std::vector<std::byte> target(4 * MiB);
+  auto reading = reader.next(target);
+  auto chunk = co_await reading;
+  if (!chunk) co_return fail(chunk.error());
+  EXPECT_EQ(chunk->records, 40u);
+  EXPECT_EQ(life.log->view().index().stats().runs_derived, 0u) << "the index was right";
+  auto pausing = pause(reactor, nanos_per_milli);
+  co_return co_await pausing;
+}
+
+// What a run of the index describes is closed: a batch that would still fit behind it after a crash would be in no index, and in no
+// state either.
+TEST_F(LogTest, ASegmentThatTheIndexDescribesIsNotGoneOnIn) {
+  Life first;
+  first.work = close_without_a_successor;
+  first.stop = false;
+  run(first);
+  Life second;
+  second.work = go_on_in_small_batches;
+  run(second);
+  Life third;
+  third.work = expect_small_batches;
+  run(third);
+}
+
 Task<> fill_past_retention(Reactor& reactor, Life& life) {
   auto first = append_three(reactor, life);
   auto done = co_await first;
