@@ -86,11 +86,11 @@ class FailuresCheck {
   }
 
   void check_closed(const Answer& answer) {
-    const std::int64_t begin = life_begin(answer.at);
-    bool failed =
-        std::any_of(history_.failed_commits.begin(), history_.failed_commits.end(), [&](const FailedCommit& f) {
-          return f.shard == answer.shard && f.at > begin - room_noticed && f.at < answer.at;
-        });
+    // An answer of a life that has just ended may still be under way.
+    const std::int64_t begin = life_begin(std::max<std::int64_t>(answer.at - room_noticed, 0));
+    bool failed = std::any_of(
+        history_.failed_commits.begin(), history_.failed_commits.end(),
+        [&](const FailedCommit& f) { return f.shard == answer.shard && f.at >= begin && f.at < answer.at; });
     if (!failed)
       broken_("P22", place(answer.shard, answer.at), "the shard is closed, and no commit write of it failed");
   }
