@@ -9,6 +9,7 @@
 
 #include "base/units.hpp"
 #include "cli/doctor.hpp"
+#include "server/file_plan.hpp"
 
 namespace millrace {
 
@@ -72,7 +73,14 @@ void judge_limits(const HostMeasured& host, DoctorRows& rows) {
   rows.push_back(
       {"cores", host.cores < 2 ? Finding::costs : Finding::ok, std::to_string(host.cores),
        host.cores < 2 ? "one core serves the shard, its disk interrupts and its clients; give it a second one" : ""});
-  bool few = host.files_max < files_wanted;  // the server raises its own limit up to there
+  // The server raises its own limit up to there; below what a single shard needs it does not start.
+  const std::string too_few = files_complaint(host.files_max, 1, 1);
+  bool few = host.files_max < files_wanted;
+  if (!too_few.empty()) {
+    rows.push_back({"open files", Finding::broken, fmt::format("{} ({} at most)", host.files_now, host.files_max),
+                    "a server does not start: " + too_few});
+    return;
+  }
   rows.push_back(
       {"open files", few ? Finding::costs : Finding::ok, fmt::format("{} ({} at most)", host.files_now, host.files_max),
        few ? "connections and segments are limited to it; raise it with ulimit -Hn or LimitNOFILE=65536 in the unit"

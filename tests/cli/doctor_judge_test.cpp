@@ -80,6 +80,9 @@ TEST(Doctor, what_costs_names_its_cure) {
   EXPECT_EQ(host_row(host, "cores").finding, Finding::costs);
   host.files_max = 4096;
   EXPECT_TRUE(says(host_row(host, "open files"), "LimitNOFILE"));
+  EXPECT_EQ(host_row(host, "open files").finding, Finding::costs);
+  host.files_max = 20;
+  EXPECT_EQ(host_row(host, "open files").finding, Finding::broken) << "a server does not start with so few";
   host.clock_source = "hpet";
   EXPECT_TRUE(says(host_row(host, "clock"), "clocksource"));
   host.clock_moved_us = -6000;
