@@ -12,6 +12,8 @@
 #include <charconv>
 #include <cstdint>
 
+#include "reactor/host_text.hpp"
+
 namespace millrace {
 
 namespace {
@@ -44,17 +46,6 @@ std::string_view next_line(std::string_view& text) {
   std::string_view line = text.substr(0, end);
   text.remove_prefix(std::min(end + 1, text.size()));
   return line;
-}
-
-std::string read_text(const char* path) {
-  std::string text;
-  int descriptor = ::open(path, O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) return text;
-  std::array<char, 4096> piece;
-  for (ssize_t got = 0; (got = ::read(descriptor, piece.data(), piece.size())) > 0;)
-    text.append(piece.data(), static_cast<std::size_t>(got));
-  ::close(descriptor);
-  return text;
 }
 
 // /sys/dev/block/253:1 leads to .../virtio1/block/vda/vda1 or .../nvme/nvme0/nvme0n1: the part that interrupts carry.
@@ -164,7 +155,7 @@ std::optional<unsigned> disk_interrupt_core(const std::string& directory) {
   if (length <= 0) return std::nullopt;
   std::string device = interrupt_name({path.data(), static_cast<std::size_t>(length)});
   if (device.empty()) return std::nullopt;
-  return busiest_core(read_text("/proc/interrupts"), device);
+  return busiest_core(read_host_text("/proc/interrupts"), device);
 }
 
 }  // namespace millrace

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/units.hpp"
+#include "reactor/host_text.hpp"
 
 namespace millrace {
 
@@ -20,17 +21,6 @@ namespace {
 
 constexpr unsigned capability_ipc_lock = 14, capability_sys_admin = 21;
 constexpr int seccomp_none = 0, seccomp_filter = 2;
-
-std::string read_text(const char* path) {
-  std::string text;
-  int descriptor = ::open(path, O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) return text;
-  std::array<char, 4096> piece;
-  for (ssize_t got = 0; (got = ::read(descriptor, piece.data(), piece.size())) > 0;)
-    text.append(piece.data(), static_cast<std::size_t>(got));
-  ::close(descriptor);
-  return text;
-}
 
 template <typename Number>
 std::optional<Number> number_in(std::string_view text, int base = 10) {
@@ -137,13 +127,13 @@ void read_status(std::string_view status, UringStanding& standing) {
 
 UringStanding uring_standing() {
   UringStanding standing;
-  standing.disabled = number_in<int>(read_text("/proc/sys/kernel/io_uring_disabled"));
-  standing.in_group = in_group(number_in<std::int64_t>(read_text("/proc/sys/kernel/io_uring_group")).value_or(-1));
+  standing.disabled = number_in<int>(read_host_text("/proc/sys/kernel/io_uring_disabled"));
+  standing.in_group = in_group(number_in<std::int64_t>(read_host_text("/proc/sys/kernel/io_uring_group")).value_or(-1));
   standing.root = ::geteuid() == 0;
   rlimit memlock{};
   if (::getrlimit(RLIMIT_MEMLOCK, &memlock) == 0 && memlock.rlim_cur != RLIM_INFINITY)
     standing.memlock_bytes = memlock.rlim_cur;
-  read_status(read_text("/proc/thread-self/status"), standing);
+  read_status(read_host_text("/proc/thread-self/status"), standing);
   // No ring has this descriptor: EBADF from the kernel itself, whatever the sysctl says.
   standing.denied_anyhow =
       ::syscall(SYS_io_uring_enter, -1, 0, 0, 0, nullptr, 0) < 0 && (errno == EPERM || errno == ENOSYS);

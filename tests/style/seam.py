@@ -69,6 +69,7 @@ EXCEPTIONS = [
     ("server/threads.*", {"thread"}, "one thread a core; nothing else of the server starts any"),
     ("reactor/helper_thread.*", {"system"}, "what io_uring has no opcode for, off the shard"),
     ("reactor/thread.*", {"system"}, "a thread whose start may fail"),
+    ("reactor/host_text.*", {"system"}, "reads what /proc and /sys say of the machine, once, at its start"),
     ("reactor/placement.*", {"system"}, "pins a shard's thread to its core, once, at its start"),
     ("sdk/include/millrace/producer.hpp", {"thread"}, "gives a std::future to who wants one"),
     ("sdk/client_impl.hpp", {"thread"}, "application threads meet the I/O thread behind the handles"),
