@@ -24,7 +24,7 @@ DedupeVerdict Producers::check(ProducerId id, std::uint32_t epoch, StreamId stre
   auto found = producers_by_id_.find(id);
   if (found == producers_by_id_.end()) return refuse(Error::unknown_producer, 0);
   verdict.producer = found->second;
-  const Producer& producer = producers_[found->second];
+  const KnownProducer& producer = producers_[found->second];
   if (epoch < producer.epoch) return refuse(Error::fenced, producer.epoch);
   if (epoch > producer.epoch) return refuse(Error::unknown_producer, producer.epoch);
   auto at = windows_by_key_.find({id, stream});
@@ -111,7 +111,7 @@ std::uint32_t Producers::find_or_add_producer(ProducerId id) {
     number = static_cast<std::uint32_t>(producers_.size());
     producers_.emplace_back();
   }
-  producers_[number] = Producer{};
+  producers_[number] = KnownProducer{};
   producers_[number].id = id;
   producers_[number].known = true;
   producers_by_id_.emplace(id, number);
@@ -180,7 +180,7 @@ void Producers::evict(std::uint32_t producer) {
     number = next;
   }
   producers_by_id_.erase(producers_[producer].id);
-  producers_[producer] = Producer{};
+  producers_[producer] = KnownProducer{};
   free_producers_.push_back(producer);
 }
 
@@ -221,8 +221,8 @@ void Producers::finish_rows() {
   order.reserve(producers_by_id_.size());
   for (const auto& [id, number] : producers_by_id_) order.push_back(number);
   std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
-    const Producer& left = producers_[a];
-    const Producer& right = producers_[b];
+    const KnownProducer& left = producers_[a];
+    const KnownProducer& right = producers_[b];
     return left.last_lsn != right.last_lsn ? left.last_lsn < right.last_lsn : left.id < right.id;
   });
   oldest_ = newest_ = none;
@@ -257,11 +257,11 @@ void Producers::write_window_rows(std::vector<std::byte>& rows, std::size_t begi
 }
 
 void Producers::write_producer_rows(std::vector<std::byte>& rows, std::size_t begin, std::size_t end) const {
-  std::vector<const Producer*> producers;
+  std::vector<const KnownProducer*> producers;
   for (std::size_t number = begin; number < end; ++number)
     if (producers_[number].known) producers.push_back(&producers_[number]);
   std::sort(producers.begin(), producers.end(), [](auto* a, auto* b) { return a->id < b->id; });
-  for (const Producer* producer : producers)
+  for (const KnownProducer* producer : producers)
     write_row(rows, ProducerRow{producer->id, producer->epoch, producer->last_lsn});
 }
 

@@ -20,7 +20,7 @@ namespace millrace {
 inline constexpr std::size_t producers_max = 65'536;
 inline constexpr std::size_t windows_max = 65'536;
 
-struct Producer {
+struct KnownProducer {
   ProducerId id{};
   std::uint32_t epoch = 0;
   Lsn last_lsn{};
@@ -88,8 +88,8 @@ class Producers {
 
   std::size_t producer_count() const { return producers_by_id_.size(); }
   std::size_t window_count() const { return windows_by_key_.size(); }
-  std::vector<Producer>& producers() { return producers_; }
-  const std::vector<Producer>& producers() const { return producers_; }
+  std::vector<KnownProducer>& producers() { return producers_; }
+  const std::vector<KnownProducer>& producers() const { return producers_; }
   std::vector<Window>& windows() { return windows_; }
   const std::vector<Window>& windows() const { return windows_; }
 
@@ -114,7 +114,7 @@ class Producers {
   bool evict_oldest_but(std::uint32_t producer);
   static void remember(Window& window, WindowBatch batch);
 
-  std::vector<Producer> producers_;
+  std::vector<KnownProducer> producers_;
   std::vector<Window> windows_;
   std::vector<std::uint32_t> free_producers_;
   std::vector<std::uint32_t> free_windows_;

@@ -75,7 +75,7 @@ bool RowCapture::encode(std::vector<std::byte>& rows, std::size_t budget) {
       windows_.pop_back();
       if (take(window)) write_row(rows, tables_->producers_.row(window));
     } else {
-      Producer& producer = tables_->producers_.producers()[producers_.back()];
+      KnownProducer& producer = tables_->producers_.producers()[producers_.back()];
       producers_.pop_back();
       if (take(producer)) write_row(rows, ProducerRow{producer.id, producer.epoch, producer.last_lsn});
     }
@@ -132,7 +132,7 @@ void Tables::touch_window(std::uint32_t number) {
 }
 
 void Tables::touch_producer(std::uint32_t number) {
-  Producer& producer = producers_.producers()[number];
+  KnownProducer& producer = producers_.producers()[number];
   if (producer.touched == ordinal_) return;
   producer.touched = ordinal_;
   producer.saved = false;
@@ -144,7 +144,7 @@ void Tables::save_dedupe_rows(ProducerId id, StreamId stream) {
   if (captures_.empty()) return;
   const std::uint32_t producer_number = producers_.find(id);
   if (producer_number == Producers::none) return;
-  Producer& producer = producers_.producers()[producer_number];
+  KnownProducer& producer = producers_.producers()[producer_number];
   if (producer.touched != ordinal_ && !producer.saved) {
     if (RowCapture* capture = capture_of(producer.touched))
       write_row(capture->saved(), ProducerRow{producer.id, producer.epoch, producer.last_lsn});
