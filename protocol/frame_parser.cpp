@@ -11,7 +11,7 @@ namespace {
 /// What begins otherwise is no frame: whoever speaks another protocol is told so before 64 bytes of it are there.
 bool may_be_frame(Bytes front) {
   const std::uint32_t magic = frame_magic;
-  return std::memcmp(front.data(), &magic, std::min(front.size(), sizeof magic)) == 0;
+  return front.empty() || std::memcmp(front.data(), &magic, std::min(front.size(), sizeof magic)) == 0;
 }
 
 }  // namespace
