@@ -310,14 +310,14 @@ void SeedRun::note_disturbances(checker::History& history) {
   for (const auto& failed : server_node_->failed_commits) history.failed_commits.push_back({failed.shard, failed.at});
   auto& times = history.disturbances;
   times = server_node_->ends;
-  for (const FaultEvent& event : world_.faults().events())
-    if (event.node == server_node_->name &&
-        (event.fault == FaultClass::write_error_once || event.fault == FaultClass::write_error_sticky ||
-         event.fault == FaultClass::failed_sync || event.fault == FaultClass::no_space))
+  for (const FaultEvent& event : world_.faults().events()) {
+    if (event.node != server_node_->name) continue;
+    const bool space = event.fault == FaultClass::no_space;
+    if (space) history.short_of_space.emplace_back(event.at, event.at);
+    if (space || event.fault == FaultClass::write_error_once || event.fault == FaultClass::write_error_sticky ||
+        event.fault == FaultClass::failed_sync)
       times.push_back(event.at);
-  for (const FaultEvent& event : world_.faults().events())
-    if (event.node == server_node_->name && event.fault == FaultClass::no_space)
-      history.short_of_space.emplace_back(event.at, event.at);
+  }
   std::ranges::sort(times);
 }
 

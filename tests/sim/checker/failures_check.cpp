@@ -17,8 +17,8 @@ constexpr std::uint16_t error_no_space = 3;
 
 class FailuresCheck {
  public:
-  FailuresCheck(const History& history, const ParsedLog& log, const BrokenReport& broken)
-      : history_(history), log_(log), broken_(broken) {}
+  FailuresCheck(const History& history, const ParsedLog& log, Report& report, const BrokenReport& broken)
+      : history_(history), log_(log), report_(report), broken_(broken) {}
 
   void run() {
     for (const FailedCommit& failure : history_.failed_commits) {
@@ -86,6 +86,7 @@ class FailuresCheck {
   }
 
   void check_closed(const Answer& answer) {
+    ++report_.refused_as_closed;
     // An answer of a life that has just ended may still be under way.
     const std::int64_t begin = life_begin(std::max<std::int64_t>(answer.at - room_noticed, 0));
     bool failed = std::any_of(
@@ -96,6 +97,7 @@ class FailuresCheck {
   }
 
   void check_no_space(const Answer& answer) {
+    ++report_.refused_for_space;
     bool was_short = std::any_of(history_.short_of_space.begin(), history_.short_of_space.end(), [&](const auto& span) {
       return span.first <= answer.at && answer.at <= span.second + room_noticed;
     });
@@ -104,17 +106,14 @@ class FailuresCheck {
 
   const History& history_;
   const ParsedLog& log_;
+  Report& report_;
   const BrokenReport& broken_;
 };
 
 }  // namespace
 
 void check_after_failures(const History& history, const ParsedLog& log, Report& report, const BrokenReport& broken) {
-  for (const Answer& answer : history.answers) {
-    report.refused_for_space += answer.error == error_no_space;
-    report.refused_as_closed += answer.error == error_closed;
-  }
-  FailuresCheck(history, log, broken).run();
+  FailuresCheck(history, log, report, broken).run();
 }
 
 }  // namespace millrace::checker
