@@ -107,7 +107,7 @@ std::vector<DirectoryStream> DirectoryReader::streams() const {
       result.push_back({.id = stream.id,
                         .name = std::string(stream.name),
                         .shard = shard->facts().shard,
-                        .first_offset = std::max(stream.begin, stream.first_kept),
+                        .first_offset = stream.first(),
                         .next_offset = shard->stream_bounds(stream.id).next,
                         .day = stream.day});
     }
@@ -126,7 +126,7 @@ Result<DirectoryStream> DirectoryReader::find_stream(std::string_view name) cons
   return DirectoryStream{.id = id,
                          .name = std::string(stream.name),
                          .shard = shard.facts().shard,
-                         .first_offset = std::max(stream.begin, stream.first_kept),
+                         .first_offset = stream.first(),
                          .next_offset = shard.stream_bounds(id).next,
                          .day = stream.day};
 }

@@ -6,6 +6,7 @@
 // Thread: the shard's.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string_view>
@@ -32,6 +33,8 @@ struct Stream {
 
   /// It is part of the log; a name that was only declared is not.
   bool exists() const { return created || next_offset != Offset{}; }
+  /// Where it begins, or what a trim left.
+  Offset first() const { return std::max(begin, first_kept); }
 
   std::uint32_t touched = 0;  // ordinal of the segment that changed it last (storage/tables)
   bool saved = false;         // its row for that segment was taken

@@ -261,8 +261,7 @@ Result<StreamInfo> LogCore::find_stream(StreamId id) const {
   const std::uint32_t number = tables_->streams().find(id);
   if (number == Catalogue::none || !tables_->streams().at(number).exists()) return fail(Error::unknown_stream);
   const Stream& stream = tables_->streams().at(number);
-  return StreamInfo{stream.id,      stream.name, stream.next_offset, std::max(stream.begin, stream.first_kept),
-                    stream.next_id, stream.day};
+  return StreamInfo{stream.id, stream.name, stream.next_offset, stream.first(), stream.next_id, stream.day};
 }
 
 }  // namespace millrace

@@ -381,8 +381,7 @@ std::size_t LogCore::visit_streams(std::size_t from, std::size_t most,
   for (std::size_t number = from; number < end; ++number) {
     const Stream& stream = streams.at(static_cast<std::uint32_t>(number));
     if (!stream.exists()) continue;
-    visit({stream.id, stream.name, stream.next_offset, std::max(stream.begin, stream.first_kept), stream.next_id,
-           stream.day});
+    visit({stream.id, stream.name, stream.next_offset, stream.first(), stream.next_id, stream.day});
   }
   return end < streams.size() ? end : 0;
 }

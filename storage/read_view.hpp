@@ -6,6 +6,7 @@
 // them is counted, said in stats, and made good later.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -48,6 +49,9 @@ struct StreamBounds {
   Offset first_kept{};  // by trim; retention may have moved the first readable one further
   Offset next{};
   Offset begin{};  // where it was created: not 0 after a loss that may have held its creation
+
+  /// Nothing of it stands before this.
+  Offset first() const { return std::max(begin, first_kept); }
 };
 
 /// The tables behind the log, as far as readers ask.

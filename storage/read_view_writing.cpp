@@ -236,7 +236,7 @@ Task<bool> ReadView::front_indexed() {
 
 Task<Offset> ReadView::first_readable(StreamId stream) {
   const StreamBounds bounds = streams_.stream_bounds(stream);
-  Offset first = std::max(bounds.begin, bounds.first_kept);
+  Offset first = bounds.first();
   if (!front_dropped_) co_return first;
   const std::uint64_t moved = runs_moved_;
   const Seek seek = Seek::earliest();

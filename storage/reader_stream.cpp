@@ -62,7 +62,7 @@ Result<> Reader::place() {
   if (!bounds.known) return fail(Error::unknown_stream);
   if (request_.from.by == Seek::By::earliest && !view_.front_dropped()) {
     // Nothing was taken away at the front: what lacks there is lost, and that is told.
-    cursor.next = std::max(bounds.begin, bounds.first_kept);
+    cursor.next = bounds.first();
     cursor.anywhere = false;
   } else if (request_.from.by == Seek::By::offset) {
     if (request_.from.offset > bounds.next) return fail(Error::out_of_range);

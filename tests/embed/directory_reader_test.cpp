@@ -13,21 +13,10 @@ using sim::SimWorld;
 using Lsns = std::map<std::uint64_t, std::vector<std::uint64_t>>;
 
 Task<ReadBack> read_whole(DirectoryReader& directory, StreamId stream) {
-  std::vector<std::byte> target(256 * KiB);
   auto reader = directory.read_stream(stream, Seek::at_offset(Offset{0}), false);
   EXPECT_TRUE(reader);
-  ReadBack back;
-  while (true) {
-    auto reading = (*reader)->next(target);
-    auto chunk = co_await reading;
-    if (!chunk) {
-      back.ended = fail(chunk.error());
-      break;
-    }
-    take_chunk(back, *chunk, target);
-    if (chunk->notice == ReadNotice::caught_up) break;
-  }
-  co_return std::move(back);
+  auto reading = read_to_end(**reader, 256 * KiB);
+  co_return co_await reading;
 }
 
 Task<> read_directory(Reactor& reactor, Lsns& lsns, std::string& diagnosis, Error& error) {

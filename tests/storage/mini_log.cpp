@@ -228,8 +228,7 @@ void take_chunk(ReadBack& back, const ReadChunk& chunk, Bytes target) {
   }
 }
 
-Task<ReadBack> read_to_end(ReadView& view, ReadRequest request, std::size_t target_bytes) {
-  Reader reader(view, request);
+Task<ReadBack> read_to_end(Reader& reader, std::size_t target_bytes) {
   std::vector<std::byte> target(target_bytes);
   ReadBack back;
   while (true) {
@@ -244,6 +243,12 @@ Task<ReadBack> read_to_end(ReadView& view, ReadRequest request, std::size_t targ
   }
   back.stats = reader.stats();
   co_return std::move(back);
+}
+
+Task<ReadBack> read_to_end(ReadView& view, ReadRequest request, std::size_t target_bytes) {
+  Reader reader(view, request);
+  auto reading = read_to_end(reader, target_bytes);
+  co_return co_await reading;
 }
 
 std::string difference(const ReadBack& back, const std::vector<const ModelBatch*>& batches) {

@@ -93,6 +93,7 @@ struct ReadBack {
   ReaderStats stats;
 };
 Task<ReadBack> read_to_end(ReadView& view, ReadRequest request, std::size_t target_bytes);
+Task<ReadBack> read_to_end(Reader& reader, std::size_t target_bytes);
 /// Takes a chunk apart and adds it.
 void take_chunk(ReadBack& back, const ReadChunk& chunk, Bytes target);
 
