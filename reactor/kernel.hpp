@@ -44,7 +44,8 @@ class Kernel {
   virtual void submit(Operation& operation) = 0;
 
   /// Hands everything queued to the system, then reaps into `target`. Waits until `deadline` (on the now() clock) only
-  /// if nothing is ready. Returns how many completions were stored; call again while it fills `target`.
+  /// if nothing is ready; a signal or a stop of the process ends the wait early. Returns how many completions were stored;
+  /// call again while it fills `target`.
   virtual std::size_t poll(std::span<Completion> target, Nanos deadline) = 0;
 
   /// Monotonic time in ns. Reactor asks once a turn; nobody else does.

@@ -145,7 +145,13 @@ std::string why_refused(int system_errno, const UringStanding& standing) {
     case EPERM:
     case EACCES: return why_denied(system_errno, standing);
     case ENOSYS: return why_hidden(standing);
-    case EINVAL: return "this kernel's io_uring is too old (EINVAL); run on Linux 6.1 or newer";
+    case EINVAL:
+      return standing.seccomp == seccomp_filter
+                 ? std::string(
+                       "this kernel's io_uring is too old, or a security filter (seccomp) refuses it (EINVAL); "
+                       "run on Linux 6.1 or newer, and in a container ") +
+                       allow_all
+                 : "this kernel's io_uring is too old (EINVAL); run on Linux 6.1 or newer";
     case ENOMEM: return "io_uring cannot set up its queues (ENOMEM): " + why_no_memory(standing);
     case EMFILE:
     case ENFILE:

@@ -45,6 +45,9 @@ constexpr std::array attempts{
     Attempt{IORING_SETUP_CQSIZE, "CQSIZE", {"COOP_TASKRUN", "completions interrupt the thread", "5.19"}},
 };
 
+// Says that the call was in vain this time, not that it is refused.
+bool passing(int entered) { return entered == -EBUSY || entered == -EAGAIN || entered == -EINTR || entered == -ETIME; }
+
 bool wanted(const UringOptions& options, unsigned flags) {
   if (!options.no_sq_array && (flags & setup_no_sq_array) != 0) return false;
   return options.defer_taskrun || (flags & IORING_SETUP_DEFER_TASKRUN) == 0;
@@ -112,9 +115,8 @@ int UringRing::open(const UringOptions& options, const UringStanding& standing, 
   // Without these, completions could get lost and waiting could not be bounded; every kernel since 5.11 has them.
   constexpr unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_FAST_POLL | IORING_FEAT_EXT_ARG;
   if ((ring_.features & needed) != needed) return -ENOSYS;
-  // A filter may allow the set-up and refuse the rest.
-  if (int entered = call(0, false, 0, false); entered == -EPERM || entered == -EACCES || entered == -ENOSYS)
-    return entered;
+  // A filter may allow the set-up and refuse the rest, with whatever errno it was told to.
+  if (int entered = call(0, false, 0, false); entered < 0 && !passing(entered)) return entered;
   const int registered = io_uring_register_ring_fd(&ring_);
   registered_descriptor_ = registered == 1;
   if (registered_descriptor_) used.emplace_back("REGISTERED_RING");
@@ -173,7 +175,7 @@ int UringRing::call(unsigned to_submit, bool wait, Nanos timeout, bool parked) {
   }
   int result =
       io_uring_enter2(static_cast<unsigned>(ring_.enter_ring_fd), to_submit, wait ? 1U : 0U, flags, extra, extra_bytes);
-  MR_ASSERT(result >= 0 || result == -EBUSY || result == -EAGAIN || result == -EINTR || result == -ETIME || !proven_);
+  MR_ASSERT(result >= 0 || passing(result) || !proven_);
   proven_ |= result >= 0;
   return result;
 }

@@ -78,6 +78,11 @@ def seccomp_enter(case):
     return refused(case, "--refuse", "enter", words=["posix uses epoll", "seccomp"])
 
 
+def seccomp_enter_einval(case):
+    """A filter may name any errno: a call that is refused for good is not waited for."""
+    return refused(case, "--refuse", "enter", "--errno", "EINVAL", words=["posix uses epoll", "EINVAL", "seccomp"])
+
+
 def seccomp_register(case):
     """Rings, but nothing registered: each feature is worked around by itself, and named with the cause that the errno has."""
     for name, cause, wrong in (("EPERM", "a seccomp filter denies io_uring_register", "ulimit -l"), ("ENOSYS", "a seccomp filter denies io_uring_register", "ulimit -l"),
@@ -324,7 +329,7 @@ def quickstart_without_direct_io(case):
 
 
 CASES = [(function.__name__, function) for function in (
-    seccomp_eperm, seccomp_enosys, seccomp_enter, seccomp_register, sysctl_off, sysctl_for_administrators,
+    seccomp_eperm, seccomp_enosys, seccomp_enter, seccomp_enter_einval, seccomp_register, sysctl_off, sysctl_for_administrators,
     sysctl_and_seccomp, uring_or_nothing, memlock_64_kib, unprivileged_user,
     one_directory_two_kernels,
     quickstart_without_io_uring, quickstart_without_direct_io, idle_sees_threads_that_end, idle)]

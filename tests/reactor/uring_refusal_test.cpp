@@ -44,6 +44,8 @@ TEST(UringRefusedTest, each_cause_has_its_sentence) {
   old.disabled.reset();
   EXPECT_TRUE(has(why_refused(ENOSYS, old), "6.1") && has(why_refused(ENOSYS, old), "seccomp")) << "either may be";
   EXPECT_TRUE(has(why_refused(EINVAL, plain()), "6.1"));
+  EXPECT_FALSE(has(why_refused(EINVAL, plain()), "seccomp")) << "there is none";
+  EXPECT_TRUE(has(why_refused(EINVAL, filtered()), "seccomp"));
   EXPECT_TRUE(has(why_refused(EMFILE, plain()), "ulimit -n"));
   UringStanding limited = plain();
   limited.memlock_bytes = 64 * KiB;
