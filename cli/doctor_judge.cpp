@@ -316,10 +316,12 @@ void judge_disk(const DiskMeasured& disk, DoctorRows& rows) {
   judge_mount(disk, rows);
   judge_space(disk, rows);
   if (disk.file_refusal != 0) {
+    const char* cure = no_space(disk.file_refusal)
+                           ? "free space and inodes there, or raise the quota, and run this again"
+                       : disk.file_refusal == EROFS ? "mount it for writing, as said above, and run this again"
+                                                    : "give this user a directory it can write to";
     rows.push_back({"direct I/O", Finding::broken,
-                    fmt::format("not tried: cannot make a file: {}", std::strerror(disk.file_refusal)),
-                    no_space(disk.file_refusal) ? "free space and inodes there, or raise the quota, and run this again"
-                                                : "give this user a directory it can write to"});
+                    fmt::format("not tried: cannot make a file: {}", std::strerror(disk.file_refusal)), cure});
     return;
   }
   std::string alignment =

@@ -279,6 +279,9 @@ TEST(Doctor, space_and_direct_io) {
   disk.file_refusal = EACCES;
   EXPECT_EQ(disk_row(disk, "direct I/O").finding, Finding::broken);
   EXPECT_TRUE(says(disk_row(disk, "direct I/O"), "this user"));
+  disk.file_refusal = EROFS;
+  EXPECT_TRUE(says(disk_row(disk, "direct I/O"), "mount it for writing"));
+  EXPECT_FALSE(says(disk_row(disk, "direct I/O"), "this user")) << "no user can";
 }
 
 TEST(Doctor, json_has_the_rows_of_the_text) {
