@@ -47,6 +47,7 @@ constexpr std::array entries{
     Entry{Error::unsupported, "unsupported", "the kernel or filesystem cannot do this"},
     Entry{Error::address_in_use, "address_in_use", "another program listens on this address"},
     Entry{Error::connection_refused, "connection_refused", "nobody listens on this address"},
+    Entry{Error::not_leader, "not_leader", "this node is a follower; send appends to its leader"},
     Entry{Error::io_failed, "io_failed", "the device or filesystem reported a failure"},
     Entry{Error::corrupt, "corrupt", "bytes on disk are not what was written"},
     Entry{Error::data_loss, "data_loss", "a range that was durable cannot be read any more"},
@@ -56,6 +57,8 @@ constexpr std::array entries{
     Entry{Error::closed, "closed",
           "the log is closed after a second failure; restart the server after looking at the disk"},
     Entry{Error::read_only, "read_only", "the filesystem is read-only"},
+    Entry{Error::diverged, "diverged",
+          "leader and follower hold different bytes at one place; nothing was changed, compare the two"},
     Entry{Error::internal, "internal", "a bug in millrace; please report it"},
 };
 

@@ -41,6 +41,7 @@ enum class Error : std::uint16_t {
   unsupported = 117,  // the kernel or filesystem cannot do this
   address_in_use = 118,
   connection_refused = 119,
+  not_leader = 120,  // this node follows another one; the answer names the leader
   // 200..299: stop. A person has to look.
   io_failed = 200,     // the device or filesystem failed
   corrupt = 201,       // bytes are not what was written
@@ -50,6 +51,7 @@ enum class Error : std::uint16_t {
   clock_jumped = 205,  // the wall clock is not believable; --accept-clock overrides
   closed = 206,        // the log stays closed after a second failure
   read_only = 207,     // read-only filesystem or mount
+  diverged = 208,      // two nodes hold different bytes at one place of one log
   internal = 299,
 };
 

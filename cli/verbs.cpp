@@ -3,6 +3,7 @@
 #include "cli/read.hpp"
 #include "cli/serve.hpp"
 #include "cli/stat.hpp"
+#include "cli/status.hpp"
 #include "cli/verb.hpp"
 #include "cli/verify.hpp"
 #include "cli/version.hpp"
@@ -15,6 +16,7 @@ std::vector<std::unique_ptr<Verb>> all_verbs() {
   verbs.push_back(append_verb());
   verbs.push_back(read_verb());
   verbs.push_back(stat_verb());
+  verbs.push_back(status_verb());
   verbs.push_back(verify_verb());
   verbs.push_back(doctor_verb());
   verbs.push_back(version_verb());

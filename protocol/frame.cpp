@@ -23,6 +23,8 @@ constexpr std::array type_names{
     TypeName{FrameType::cancel_read, "cancel_read"},
     TypeName{FrameType::stat, "stat"},
     TypeName{FrameType::ping, "ping"},
+    TypeName{FrameType::follow, "follow"},
+    TypeName{FrameType::durable, "durable"},
     TypeName{FrameType::welcome, "welcome"},
     TypeName{FrameType::refused, "refused"},
     TypeName{FrameType::stream_opened, "stream_opened"},
@@ -34,6 +36,10 @@ constexpr std::array type_names{
     TypeName{FrameType::read_end, "read_end"},
     TypeName{FrameType::stat_text, "stat_text"},
     TypeName{FrameType::pong, "pong"},
+    TypeName{FrameType::follow_begin, "follow_begin"},
+    TypeName{FrameType::segment, "segment"},
+    TypeName{FrameType::placed, "placed"},
+    TypeName{FrameType::marks, "marks"},
 };
 
 }  // namespace
@@ -46,9 +52,9 @@ std::string_view frame_type_name(FrameType type) {
 
 bool is_frame_type(std::uint8_t number) {
   return (number >= static_cast<std::uint8_t>(FrameType::hello) &&
-          number <= static_cast<std::uint8_t>(FrameType::ping)) ||
+          number <= static_cast<std::uint8_t>(FrameType::durable)) ||
          (number >= static_cast<std::uint8_t>(FrameType::welcome) &&
-          number <= static_cast<std::uint8_t>(FrameType::pong));
+          number <= static_cast<std::uint8_t>(FrameType::marks));
 }
 
 std::uint64_t frame_checksum(const FrameHeader& header) {

@@ -37,6 +37,8 @@ enum class FrameType : std::uint8_t {
   cancel_read = 7,
   stat = 8,
   ping = 9,
+  follow = 10,
+  durable = 11,
   // server to client
   welcome = 129,
   refused = 130,
@@ -49,6 +51,10 @@ enum class FrameType : std::uint8_t {
   read_end = 137,
   stat_text = 138,
   pong = 139,
+  follow_begin = 140,
+  segment = 141,
+  placed = 142,
+  marks = 143,
 };
 
 /// "open_stream"; "unknown" for a number that is no type.

@@ -10,8 +10,10 @@ static_assert(static_cast<int>(ErrorCode::retry_later) == static_cast<int>(Error
 static_assert(static_cast<int>(ErrorCode::too_many_files) == static_cast<int>(Error::too_many_files));
 static_assert(static_cast<int>(ErrorCode::invalid_argument) == static_cast<int>(Error::invalid_argument));
 static_assert(static_cast<int>(ErrorCode::connection_refused) == static_cast<int>(Error::connection_refused));
+static_assert(static_cast<int>(ErrorCode::not_leader) == static_cast<int>(Error::not_leader));
 static_assert(static_cast<int>(ErrorCode::io_failed) == static_cast<int>(Error::io_failed));
 static_assert(static_cast<int>(ErrorCode::read_only) == static_cast<int>(Error::read_only));
+static_assert(static_cast<int>(ErrorCode::diverged) == static_cast<int>(Error::diverged));
 static_assert(static_cast<int>(ErrorCode::internal) == static_cast<int>(Error::internal));
 
 std::string_view name_of(ErrorCode code) {

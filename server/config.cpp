@@ -70,6 +70,14 @@ Complaint set_listen(ServerConfig& config, std::string_view name, std::string_vi
   return std::nullopt;
 }
 
+Complaint set_follow(ServerConfig& config, std::string_view name, std::string_view value) {
+  auto address = parse_host_port(value);
+  if (!address || address->port == 0)
+    return wrong(name, value, "the leader's HOST:PORT with a numeric host, such as 127.0.0.1:7070");
+  config.follow = address;
+  return std::nullopt;
+}
+
 Complaint set_cores(ServerConfig& config, std::string_view name, std::string_view value) {
   auto cores = parse_core_list(value);
   if (!cores) return wrong(name, value, "CPU numbers such as 0,2-5, none twice");
@@ -101,6 +109,7 @@ constexpr std::uint64_t any_bytes = 1ull << 60;
 constexpr Setting settings[] = {
     {"data", set_data},
     {"listen", set_listen},
+    {"follow", set_follow},
     {"cores", set_cores},
     {"day-offset", set_day_offset},
     {"kernel", set_kernel},
@@ -156,6 +165,11 @@ Complaint check_config(const ServerConfig& config) {
         "pass "
         "--insecure to accept it",
         config.host);
+  if (config.follow && !config.insecure && !is_loopback(config.follow->host))
+    return fmt::format(
+        "--follow {}: without TLS anyone on that network could read along or change what comes; follow "
+        "through a tunnel, or pass --insecure to accept it",
+        config.follow->host);
   std::uint64_t shards = std::max<std::uint64_t>(config.shards, 1);
   if (config.memory_bytes / shards < 64 * MiB)
     return fmt::format("--memory {} is too little for {} shards: each needs 64MiB",

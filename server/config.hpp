@@ -27,6 +27,11 @@ inline constexpr std::uint32_t server_cores_max = 256;
 inline constexpr std::uint32_t connections_default = 20'000;
 inline constexpr std::uint32_t connections_limit = 1'000'000;
 
+struct HostPort {
+  std::string host;
+  std::uint16_t port = 0;
+};
+
 struct ServerConfig {
   std::string data;                  // the directory; the only setting without a default
   std::string host = "127.0.0.1";    // numeric
@@ -37,6 +42,7 @@ struct ServerConfig {
   std::uint64_t segment_bytes = 0;   // 0 = what the directory has; config_segment_bytes_default for a new one
   std::uint64_t memory_bytes = 256 * MiB;          // of the whole server
   std::optional<std::int32_t> day_offset_seconds;  // none = what the directory has; UTC for a new one
+  std::optional<HostPort> follow;                  // the leader whose log this node copies; none = it leads
   std::uint32_t retain_days = 0;                   // 0 = all
   std::uint64_t retain_bytes = 0;                  // 0 = all
   std::uint32_t connections_max = connections_default;

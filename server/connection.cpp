@@ -3,6 +3,7 @@
 #include <cstring>
 #include <utility>
 
+#include "replica/leader_stream.hpp"
 #include "server/core.hpp"
 #include "server/read_stream.hpp"
 #include "server/server.hpp"
@@ -19,6 +20,7 @@ Connection::Connection(Core& core, std::uint64_t id, std::int32_t descriptor)
       last_heard_(core.reactor().now()) {}
 
 Connection::~Connection() {
+  if (follow_ && shard_ != nullptr) shard_->remove_follower(*follow_);
   if (!bulk_.empty()) core_.frame_memory().give_back(bulk_);
 }
 
@@ -50,6 +52,7 @@ void Connection::send(Bytes bytes) {
 }
 
 void Connection::refuse_request(std::uint64_t request_id, Error error, std::uint64_t detail) {
+  if (error == Error::not_leader) return refuse_not_leader(request_id, false);
   answer(wire::Refused{request_id, error, detail, false, error_text(error)});
 }
 
@@ -63,6 +66,7 @@ void Connection::refuse(Error error, std::uint64_t detail) {
 void Connection::end() {
   if (std::exchange(ending_, true)) return;
   for (auto& read : reads_) read->cancel();
+  if (follow_) follow_->cancel();
   room_.notify();
   if (shard_ != nullptr) shard_->forget(*this);
   core_.forget(*this);
@@ -105,7 +109,7 @@ bool Connection::finished() const {
   if (!closed_ || !served_) return false;
   for (auto& read : reads_)
     if (!read->ended()) return false;
-  return true;
+  return !follow_ || follow_->ended();
 }
 
 Task<> Connection::run() {

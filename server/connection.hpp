@@ -30,6 +30,7 @@
 namespace millrace {
 
 class Core;
+class LeaderStream;
 class ReadStream;
 class Shard;
 
@@ -140,6 +141,9 @@ class Connection {
   void read_credit(const Frame& frame);
   void cancel_read(const Frame& frame);
   void stat(const Frame& frame);
+  void follow(const Frame& frame);
+  void follower_durable(const Frame& frame);
+  void refuse_not_leader(std::uint64_t request_id, bool closing);
   ReadStream* find_read(std::uint64_t request_id);
 
   // connection_appends.cpp
@@ -164,6 +168,7 @@ class Connection {
   CreditGrant credit_{append_window_bytes};
   AckQueue acks_;
   std::vector<std::unique_ptr<ReadStream>> reads_;
+  std::unique_ptr<LeaderStream> follow_;
   Signal chunk_ended_;
   std::uint32_t chunks_ = 0;
   std::uint32_t chunks_sending_ = 0;

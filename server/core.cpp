@@ -83,6 +83,7 @@ LogOptions Core::log_options(ShardIndex shard) const {
   options.retain_bytes = config.retain_bytes / directory.shard_count;
   options.buffered = config.buffered;
   options.accept_clock = config.accept_clock;
+  options.follow = config.follow.has_value();
   options.allocations = server_.environment().allocations;
   options.commit_sizes = config.commit_sizes;
   options.give_up = &stopping_;

@@ -7,6 +7,7 @@
 
 #include "base/time.hpp"
 #include "reactor/file.hpp"
+#include "replica/follower.hpp"
 #include "storage/node_meta_file.hpp"
 
 namespace millrace {
@@ -14,6 +15,9 @@ namespace millrace {
 namespace {
 
 constexpr Nanos lock_retry = 20 * nanos_per_milli;
+/// How long a new follower waits for its leader, and how often it asks.
+constexpr Nanos leader_wait_max = 10 * nanos_per_second;
+constexpr Nanos leader_retry = 200 * nanos_per_milli;
 
 /// The I/O of one opening, a step a function; each says in `complaint` why it failed.
 class Opening {
@@ -28,6 +32,7 @@ class Opening {
 
  private:
   Task<> open_folder(std::int32_t& descriptor);
+  Task<> learn(NodeMetaWanted& wanted);
   Result<> compare(const NodeSlot& slot);
   Failure complain(Error error, std::string text) {
     complaint_ = std::move(text);
@@ -37,6 +42,7 @@ class Opening {
   Reactor& reactor_;
   const ServerConfig& config_;
   std::string& complaint_;
+  bool is_new_ = true;
 };
 
 Task<> Opening::open_folder(std::int32_t& descriptor) {
@@ -97,7 +103,10 @@ Task<> Opening::expect_ours() {
     co_return complain(listed.error(), fmt::format("cannot list {}: {}", config_.data, error_text(listed.error())));
   const std::string* stranger = nullptr;
   for (const DirectoryEntry& entry : entries) {
-    if (entry.name == "node.meta") co_return Result<>();
+    if (entry.name == "node.meta") {
+      is_new_ = false;
+      co_return Result<>();
+    }
     if (entry.name != "lost+found" && entry.name != "node.meta.tmp") stranger = &entry.name;
   }
   if (stranger != nullptr)
@@ -106,6 +115,37 @@ Task<> Opening::expect_ours() {
                                    "an empty directory, or restore node.meta from a copy",
                                    config_.data, *stranger));
   co_return Result<>();
+}
+
+/// A new copy is made with what its leader is.
+Task<> Opening::learn(NodeMetaWanted& wanted) {
+  const Address leader{config_.follow->host, config_.follow->port};
+  const Nanos since = reactor_.now();
+  while (true) {
+    auto asking = ask_identity(reactor_, leader);
+    auto identity = co_await asking;
+    if (identity) {
+      wanted.cluster_id = identity->cluster_id;
+      wanted.log_id = identity->log_id;
+      wanted.shard_count = identity->shard_count;
+      wanted.day_offset_seconds = identity->day_offset_seconds;
+      wanted.segment_bytes = identity->segment_bytes;
+      const bool sound = wanted.shard_count >= 1 && wanted.shard_count <= server_shards_max &&
+                         wanted.segment_bytes >= config_segment_bytes_min &&
+                         wanted.segment_bytes <= config_segment_bytes_max && !wanted.log_id.is_zero();
+      if (sound) co_return Result<>();
+      co_return complain(Error::foreign,
+                         fmt::format("{}:{} does not describe a log as a leader does", leader.host, leader.port));
+    }
+    const bool final = next_step(identity.error()) != NextStep::retry && identity.error() != Error::connection_refused;
+    if (final || reactor_.now() - since > leader_wait_max)
+      co_return complain(
+          identity.error(),
+          fmt::format("{} is new, and learns what to be from the leader, but {}:{} answers {}: {}", config_.data,
+                      leader.host, leader.port, error_name(identity.error()), error_text(identity.error())));
+    Sleep pause(reactor_, reactor_.now() + leader_retry);
+    co_await pause;
+  }
 }
 
 Task<> Opening::read_meta(DataDirectory& directory) {
@@ -117,6 +157,11 @@ Task<> Opening::read_meta(DataDirectory& directory) {
   wanted.segment_bytes = config_.segment_bytes != 0 ? config_.segment_bytes : config_segment_bytes_default;
   wanted.buffered = config_.buffered;
   wanted.only_if_new = true;
+  if (config_.follow && is_new_) {
+    auto learning = learn(wanted);
+    auto learned = co_await learning;
+    if (!learned) co_return fail(learned.error());
+  }
   auto opening = open_node_meta(reactor_, directory.node_meta_path, wanted, complaint_);
   auto slot = co_await opening;
   bool no_direct_io = !slot && !config_.buffered &&

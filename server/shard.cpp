@@ -44,7 +44,25 @@ Task<> Shard::open(LogOptions options) {
                        fmt::format("shard {}: {} batches that were durable cannot be read any more; their ranges "
                                    "answer data_loss, all else is served",
                                    index_.value, report_.lost_batches));
+  start_following();
   co_return Result<>();
+}
+
+void Shard::start_following() {
+  const ServerConfig& config = core_.server().config();
+  if (!config.follow) return;
+  FollowerOptions options;
+  options.leader = {config.follow->host, config.follow->port};
+  options.shard = index_;
+  options.shard_count = core_.server().directory().shard_count;
+  options.day_offset_seconds = core_.server().directory().day_offset_seconds;
+  FollowerWatch& watch = *this;
+  follower_ = std::make_unique<Follower>(*log_, options, watch);
+  follower_->start();
+}
+
+void Shard::follower_says(ShardIndex shard, bool is_error, std::string_view text) {
+  core_.server().say(is_error ? Severity::error : Severity::note, fmt::format("shard {}: {}", shard.value, text));
 }
 
 ReadView& Shard::view() { return log_->view(); }
@@ -57,6 +75,10 @@ Error Shard::told(Error error) const {
 
 Task<> Shard::stop() {
   if (!log_) co_return Result<>();
+  if (follower_) {
+    follower_->stop();
+    while (!follower_->ended()) co_await follower_->end_signal().wait();
+  }
   auto stopping = log_->stop();
   auto stopped = co_await stopping;
   acknowledge(log_->watermarks().durable);
@@ -66,6 +88,7 @@ Task<> Shard::stop() {
 void Shard::close() {
   waiting_for_commit_.clear();
   waiting_for_room_.clear();
+  follower_.reset();
   log_.reset();
 }
 
@@ -137,7 +160,8 @@ void Shard::log_failed() {
 }
 
 void Shard::log_reopened() {
-  core_.server().say(Severity::note, fmt::format("shard {}: the log recovered and takes appends again", index_.value));
+  core_.server().say(Severity::note, fmt::format("shard {}: the log recovered and takes {} again", index_.value,
+                                                 follower_ ? "its leader's batches" : "appends"));
   resume_all();
 }
 

@@ -9,6 +9,8 @@
 
 #include "base/units.hpp"
 #include "reactor/reactor.hpp"
+#include "replica/follower.hpp"
+#include "replica/leader_stream.hpp"
 #include "storage/extent.hpp"
 #include "storage/log.hpp"
 
@@ -18,7 +20,10 @@ class Connection;
 class Core;
 class ReadView;
 
-class Shard final : public LogListener, private TurnHook {
+/// Connections that follow one shard.
+inline constexpr std::size_t followers_max = 16;
+
+class Shard final : public LogListener, private FollowerWatch, private TurnHook {
  public:
   Shard(Core& core, ShardIndex index);
   ~Shard();
@@ -56,6 +61,13 @@ class Shard final : public LogListener, private TurnHook {
   /// Once a second.
   void tick();
 
+  /// This node's own following; nullptr on a leader.
+  const Follower* follower() const { return follower_.get(); }
+  /// Those that follow this shard.
+  const std::vector<LeaderStream*>& followers() const { return followers_; }
+  void add_follower(LeaderStream& stream) { followers_.push_back(&stream); }
+  void remove_follower(LeaderStream& stream) { std::erase(followers_, &stream); }
+
   void log_durable(Lsn durable) override;
   void log_stalled(Lsn first) override;
   void log_failed() override;
@@ -63,6 +75,8 @@ class Shard final : public LogListener, private TurnHook {
 
  private:
   void turn_ended() override;
+  void follower_says(ShardIndex shard, bool is_error, std::string_view text) override;
+  void start_following();
   void acknowledge(Lsn durable);
   void resume_all();
   void watch_commits();
@@ -73,6 +87,8 @@ class Shard final : public LogListener, private TurnHook {
   const ShardIndex index_;
   OpeningReport report_;
   std::unique_ptr<Log> log_;
+  std::unique_ptr<Follower> follower_;
+  std::vector<LeaderStream*> followers_;
 
   std::vector<Connection*> waiting_for_commit_;
   std::vector<Connection*> waiting_for_room_;

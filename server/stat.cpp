@@ -130,11 +130,43 @@ void write_opening(JsonWriter& json, const OpeningReport& report) {
   json.end_object();
 }
 
+void write_following(JsonWriter& json, const FollowingState& state, Nanos now) {
+  json.key("following");
+  json.begin_object();
+  json.field("connected", state.connected);
+  json.field("leader_epoch", state.epoch.value);
+  json.field("leader_durable", state.leader_durable.value);
+  json.field("heard_seconds", state.heard == 0 ? -1.0 : static_cast<double>(now - state.heard) / 1e9);
+  json.field("sessions", state.sessions);
+  json.field("cuts", state.cuts);
+  json.field("bytes", state.bytes);
+  json.field("error", state.last_error ? error_name(*state.last_error) : std::string_view());
+  json.end_object();
+}
+
+void write_followers(JsonWriter& json, const std::vector<LeaderStream*>& followers, Lsn durable, Nanos now) {
+  json.key("followers");
+  json.begin_array();
+  for (const LeaderStream* follower : followers) {
+    const FollowerState& state = follower->state();
+    json.begin_object();
+    json.field("name", std::string_view(state.name));
+    json.field("streaming", state.streaming);
+    json.field("sent", state.sent.value);
+    json.field("durable", state.durable.value);
+    json.field("lag", durable.value - std::min(durable, state.durable).value);
+    json.field("heard_seconds", static_cast<double>(now - state.heard) / 1e9);
+    json.end_object();
+  }
+  json.end_array();
+}
+
 std::string describe_shard(Shard& shard, const LogExtent& extent) {
   LogStats stats = shard.log().stats();
   JsonWriter json;
   json.begin_object();
   json.field("shard", shard.index().value);
+  json.field("role", std::string_view(shard.follower() != nullptr ? "follower" : "leader"));
   json.field("condition", condition_name(stats.condition));
   json.field("epoch", stats.epoch.value);
   json.field("day", std::string_view(format_day(stats.day)));
@@ -156,6 +188,9 @@ std::string describe_shard(Shard& shard, const LogExtent& extent) {
   json.field("appended", stats.watermarks.appended.value);
   json.end_object();
   json.field("acknowledgement_rounds", shard.acknowledgement_rounds());
+  const Nanos now = shard.reactor().now();
+  if (shard.follower() != nullptr) write_following(json, shard.follower()->state(), now);
+  else write_followers(json, shard.followers(), stats.watermarks.durable, now);
   write_commits(json, stats);
   write_opening(json, shard.report());
   json.end_object();
@@ -249,6 +284,9 @@ void write_server(JsonWriter& json, Core& core) {
   json.field("data", std::string_view(directory.path));
   json.field("listen", std::string_view(config.host));
   json.field("port", std::uint32_t{server.port()});
+  json.field("role", std::string_view(config.follow ? "follower" : "leader"));
+  if (config.follow)
+    json.field("follows", std::string_view(config.follow->host + ":" + std::to_string(config.follow->port)));
   json.field("cluster_id", std::string_view(hex_id(directory.cluster_id.high) + hex_id(directory.cluster_id.low)));
   json.field("log_id", std::string_view(hex_id(directory.log_id.high) + hex_id(directory.log_id.low)));
   json.field("shards", directory.shard_count);

@@ -64,6 +64,24 @@ void Committer::appended(std::uint32_t bytes, Lsn end, Nanos now) {
   last_append_ = now;
 }
 
+void Committer::resume(const HeldGroup& held) {
+  MR_ASSERT(config_.follows && newest_ == 0 && held.end > held.first && durable_ == held.first);
+  MR_ASSERT(held.ring_next <= config_.ring_bytes && held.ring_live <= config_.ring_bytes);
+  Group resumed;
+  resumed.bytes = resumed.covered = held.bytes;
+  resumed.first = held.first;
+  resumed.end = resumed.covered_end = durable_ = held.end;
+  resumed.ready = true;
+  group(newest_++) = resumed;
+  ring_next_ = held.ring_next;
+  ring_live_ = held.ring_live;
+}
+
+void Committer::begin_at(Lsn first) {
+  MR_ASSERT(newest_ == 0);
+  durable_ = first;
+}
+
 void Committer::open_group(const CommitEvent& event) {
   MR_ASSERT(!has_open() && !full() && event.group == newest_);
   Group opened;
@@ -90,9 +108,11 @@ bool Committer::flush_one(CommitActions& actions) {
   // The header of a segment's first group vouches for everything before it, so nothing before it may be undecided.
   if (next.first_of_segment && (busy || !next.ready)) return false;
   const bool small = next.bytes < config_.sizes.slot_pending_max;
+  if (config_.follows && !next.closed && (next.first_of_segment || !small)) return false;
   if (!next.closed && !next.first_of_segment && !move_wanted_ && small) {
     if (next.end == next.covered_end || busy) return false;
     if (submit_slot(actions)) return true;
+    if (config_.follows) return false;
   } else if (busy && waiting_bytes() < config_.sizes.second_write_min) {
     return false;
   }
@@ -161,11 +181,11 @@ bool Committer::submit_slot(CommitActions& actions) {
 void Committer::lull(CommitActions& actions, Nanos now) {
   const bool has_pending = next_submit_ < newest_ && group(next_submit_).end > group(next_submit_).first;
   if (has_pending && group(next_submit_).end > group(next_submit_).covered_end) return;
-  if (has_pending && now >= last_append_ + config_.move_after) {
+  if (has_pending && !config_.follows && now >= last_append_ + config_.move_after) {
     submit_group(actions);
     return;
   }
-  if (recorded_ >= durable_ || now < last_append_ + config_.record_end_after) return;
+  if (recorded_ >= durable_ || now < last_append_ + config_.record_end_after || !may_record_end()) return;
   CommitAction action;
   if (!place_slot(block_bytes, action.ring_at)) {
     submit_group(actions);  // the ring is full of what this group still has in the tail alone
@@ -183,7 +203,8 @@ void Committer::lull(CommitActions& actions, Nanos now) {
 
 Nanos Committer::deadline() const {
   if (failed_ || in_flight() > 0) return 0;
-  if (recorded_ < durable_) return last_append_ + config_.record_end_after;
+  if (recorded_ < durable_ && may_record_end()) return last_append_ + config_.record_end_after;
+  if (config_.follows) return 0;
   const bool in_tail = next_submit_ < newest_ && group(next_submit_).end > group(next_submit_).first;
   return in_tail ? last_append_ + config_.move_after : 0;
 }

@@ -23,6 +23,16 @@ struct CommitterConfig {
   std::uint64_t ring_bytes = 1 * MiB;  // of the tail
   Nanos record_end_after = 5 * nanos_per_milli;
   Nanos move_after = 10 * nanos_per_second;
+  bool follows = false;  // groups are closed by the leader: nothing moves to the segment by itself
+};
+
+/// What an open group holds already in slots of the ring, for a committer that goes on with it.
+struct HeldGroup {
+  std::uint32_t bytes = 0;  // from its start, the header included
+  Lsn first{};
+  Lsn end{};
+  std::uint64_t ring_next = 0;  // behind its newest slot
+  std::uint64_t ring_live = 0;  // bytes of its slots, counted back from there
 };
 
 struct CommitEvent {
@@ -91,6 +101,10 @@ class Committer {
   Committer(const CommitterConfig& config, Lsn durable, std::uint64_t next_slot);
 
   CommitActions step(const CommitEvent& event);
+  /// Before anything else: group 0 is open and durable as far as it goes. Only for one that follows.
+  void resume(const HeldGroup& held);
+  /// Before anything else: the log begins at `first`.
+  void begin_at(Lsn first);
   /// The same as step(batch_appended), which never asks for anything: the append path.
   void appended(std::uint32_t bytes, Lsn end, Nanos now);
 
@@ -138,6 +152,7 @@ class Committer {
   void lull(CommitActions& actions, Nanos now);
   void submit_group(CommitActions& actions);
   bool submit_slot(CommitActions& actions);
+  bool may_record_end() const { return !config_.follows || ring_live_ * 2 <= config_.ring_bytes; }
   bool place_slot(std::uint64_t bytes, std::uint64_t& ring_at);
   std::uint32_t take_ticket();
   std::uint64_t waiting_bytes() const;

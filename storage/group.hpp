@@ -46,6 +46,19 @@ Result<GroupHeader> read_group_header(Bytes bytes, std::uint64_t file_offset);
 /// The same, and the segment id must fit.
 Result<GroupHeader> read_group_header(Bytes bytes, std::uint64_t file_offset, const Id128& segment_id);
 
+/// A group as a copy remembers it: what two nodes compare.
+struct GroupMark {
+  std::uint64_t offset = 0;
+  std::uint64_t checksum = 0;
+  std::uint64_t end = 0;  // file offset behind it
+  Lsn end_lsn{};
+  Chain end_chain{};
+};
+constexpr GroupMark mark_of(const GroupHeader& header) {
+  return {header.file_offset, header.checksum, header.file_offset + group_span(header), group_end_lsn(header),
+          header.chain_after};
+}
+
 /// A batch in place inside a group's, slot's or read's bytes.
 struct PlacedBatch {
   BatchHeader header;

@@ -58,6 +58,8 @@ LogStats Log::stats() const {
   return stats;
 }
 ReadView& Log::view() { return core_->view(); }
+LogCopy& Log::copy() { return *core_; }
+LogSource& Log::source() { return *core_; }
 Reactor& Log::reactor() { return core_->reactor(); }
 Task<> Log::stop() { return core_->stop(); }
 

@@ -45,6 +45,7 @@ struct LogOptions {
   CommitSizes commit_sizes{};
   bool separate_sync = false;                // write, then fdatasync, instead of one DSYNC write
   bool accept_clock = false;                 // believe a wall clock more than 366 days ahead of the last day
+  bool follow = false;                       // a copy of a leader's log: see LogCopy
   std::uint64_t (*allocations)() = nullptr;  // heap allocations of the process so far; nullptr = not counted
   const bool* give_up = nullptr;  // once it is true, an opening ends soon, with Error::cancelled; nullptr = never
 
@@ -170,7 +171,9 @@ struct LogStats {
   std::uint64_t held_days = 0;           // times a day was held because the wall clock outran the monotonic one
 };
 
+class LogCopy;
 class LogCore;
+class LogSource;
 class ReadView;
 
 class Log {
@@ -230,6 +233,10 @@ class Log {
 
   /// What readers are built on (storage/reader.hpp); valid as long as the log, across reopenings.
   ReadView& view();
+  /// What is written into a copy (storage/log_copy.hpp); only with LogOptions::follow.
+  LogCopy& copy();
+  /// What followers are sent (storage/log_copy.hpp).
+  LogSource& source();
 
   /// Refuses new appends, makes what was appended durable, moves the tail to the segment, ends the background tasks. After
   /// it only the destructor may be called. Ends in bounded time even when the disk fails.

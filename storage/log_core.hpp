@@ -14,6 +14,7 @@
 #include "storage/catalogue.hpp"
 #include "storage/day_rule.hpp"
 #include "storage/log.hpp"
+#include "storage/log_copy.hpp"
 #include "storage/log_writer.hpp"
 #include "storage/node_meta_file.hpp"
 #include "storage/opening.hpp"
@@ -21,6 +22,7 @@
 #include "storage/segment_pool.hpp"
 #include "storage/staging.hpp"
 #include "storage/tables.hpp"
+#include "storage/tail_slot.hpp"
 
 namespace millrace {
 
@@ -31,6 +33,17 @@ struct FinishJob {
   std::uint64_t batches = 0;
   std::uint64_t records = 0;
   std::uint64_t body_bytes = 0;
+  Epoch epoch{};  // of the seal
+};
+
+/// What a copy gives back: file bytes [from, end) of its last segment, and what is pending.
+struct CopyCut {
+  SegmentKey key{};
+  std::uint64_t from = 0;
+  std::uint64_t end = 0;
+  Lsn first{};    // the first batch that goes
+  TailSlot kept;  // what stays as pending, as a slot will hold it; length 0 = nothing
+  AlignedMemory kept_slot;
 };
 
 /// How far the tables reached when a series of state batches began.
@@ -40,7 +53,7 @@ struct StateExtent {
   std::size_t producers = 0;
 };
 
-class LogCore final : public WriterOwner, public PoolPressure, public StreamSource {
+class LogCore final : public WriterOwner, public PoolPressure, public StreamSource, public LogSource, public LogCopy {
  public:
   LogCore(Reactor& reactor, LogOptions options);
   ~LogCore();
@@ -67,6 +80,25 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   LogStats stats() const;
   Task<> stop();
 
+  // LogSource and LogCopy: log_follow.cpp.
+  std::optional<SubmittedGroup> submitted(SegmentKey key, std::uint64_t offset) const override;
+  std::optional<SegmentKey> newest_segment() const override { return last_key_; }
+  const SegmentHeader& newest_header() const override { return last_header_; }
+  SegmentKey first_kept_segment() const override { return first_kept_; }
+  Epoch epoch() const override { return epoch_; }
+  const Id128& log_id() const override { return meta_->node().log_id; }
+  const Id128& cluster_id() const override { return meta_->node().cluster_id; }
+  Signal& submitted_signal() override { return submitted_; }
+  Task<> accept_epoch(Epoch epoch) override;
+  Epoch known_epoch() const override;
+  CopyEnd end() const override;
+  const std::vector<GroupMark>& groups() const override { return groups_; }
+  Result<> take_segment(Bytes block) override;
+  Result<> take_placed(std::uint64_t group, std::uint64_t from, Bytes header, Bytes batches) override;
+  void take_durable(Lsn leader) override;
+  Task<std::vector<BatchEnd>> batch_ends(std::size_t group) override;
+  Task<> cut(CopyPlace place) override;
+
  private:
   using Placed = std::expected<void, AppendRefusal>;
 
@@ -75,6 +107,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   void writer_moved(const WriterSegment& segment, std::uint64_t end) override;
   void writer_failed(Error error) override;
   void writer_reuses(Bytes memory) override;
+  void writer_submitted() override { submitted_.notify(); }
   std::uint64_t appended_bytes() const override { return written_bytes_; }
   bool given_up() const override { return state_ == State::opening && options_.given_up(); }
   StreamBounds stream_bounds(StreamId stream) const override;
@@ -98,6 +131,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   bool can_begin() const;
   void close_segment();
   void begin_segment(SegmentKey key);
+  void begin_segment(SegmentKey key, const SegmentHeader& header);
   void begin_day(Day day);
   SegmentKey next_key(Day day) const;
   void supply();
@@ -133,10 +167,25 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   Task<> give_back_surplus();
   template <class Call>
   void tell(Call call);
-  void notify_progress() { progress_.notify(); }
+  void notify_progress() {
+    progress_.notify();
+    submitted_.notify();
+  }
   static Task<> run_in_background(LogCore& core, Task<> work);
   void background(Task<> work);
   bool working() const { return state_ == State::serving || state_ == State::stopping; }
+
+  // A copy: log_follow.cpp.
+  Result<> begin_copy(SegmentKey key, const SegmentHeader& header);
+  Result<> apply_copied(Bytes batches);
+  void note_copied_state(const PlacedBatch& batch);
+  void end_copied_day();
+  Lsn readable_end(Lsn durable) const;
+  Result<> resume_pending(const PendingGroup& pending);
+  Task<Bytes> group_batches(std::size_t group, AlignedMemory& memory);
+  Task<> keep_pending(CopyCut& wanted, CopyPlace place);
+  Task<> cut_files(CopyCut wanted);
+  Task<> cut_tail(CopyCut& wanted);
 
   // Retention: retention.cpp.
   void look_at_retention();
@@ -196,6 +245,14 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   std::uint64_t days_ = 0;
   std::uint64_t dropped_segments_ = 0;
   bool retention_running_ = false;
+
+  // A copy's; submitted_ is every log's.
+  Signal submitted_;
+  Lsn leader_durable_{1};
+  SegmentHeader last_header_;      // of last_key_
+  std::vector<GroupMark> groups_;  // of last_key_, closed
+  Lsn state_series_begun_{};
+  std::optional<CopyCut> cut_;
 
   std::uint64_t written_bytes_ = 0;
   std::uint64_t appended_batches_ = 0;

@@ -45,6 +45,7 @@ LogCore::Placed LogCore::seal_day(const DayStamp& next) {
   job.batches = tables_->log().day_batches;
   job.records = tables_->log().day_records;
   job.body_bytes = tables_->log().day_body_bytes;
+  job.epoch = epoch_;
   std::vector<std::byte> body;
   write_seal_body(
       body,
@@ -136,7 +137,7 @@ Task<> LogCore::write_finish_file(FinishJob job) {
   finish.batches = job.batches;
   finish.records = job.records;
   finish.body_bytes = job.body_bytes;
-  finish.epoch = epoch_;
+  finish.epoch = job.epoch;
   const AlignedMemory block(block_bytes);
   write_finish(finish, block.bytes());
   const std::string path = finish_path(options_.directory, job.last.day);
@@ -162,6 +163,7 @@ Task<> LogCore::write_finish_file(FinishJob job) {
 // The leader seals by the clock also when nothing is appended. The wall clock may jump, so it is asked once a minute.
 // A log without a day has nothing to seal: the day of its first batch is looked at by the minute like any other.
 void LogCore::arm_day_timer() {
+  if (options_.follow) return;
   if (!day_is_open()) return reactor_.arm(day_timer_, reactor_.now() + day_timer_longest);
   const Nanos left = day_begin(tables_->log().day.next(), options_.day_offset_seconds) - reactor_.wall_now();
   reactor_.arm(day_timer_, reactor_.now() + std::clamp(left, day_timer_shortest, day_timer_longest));

@@ -78,6 +78,10 @@ Task<> LogCore::try_open(OpeningReport& report) {
   }
   if (!meta) co_return fail(meta.error());
   meta_ = std::make_unique<ShardMeta>(std::move(*meta));
+  if (meta_->slot().follows != 0 && !options_.follow)
+    report.notes.push_back(
+        "this was a follower's copy and leads from now on, under a new term: its old leader may be started "
+        "again only with --follow");
   view_ = std::make_unique<ReadView>(reactor_, view_options(options_, *meta_), *this);
   auto opening = open_files(report);
   auto opened = co_await opening;
@@ -106,7 +110,7 @@ Task<> LogCore::try_open(OpeningReport& report) {
   }
   pool_.start();
   state_ = State::serving;
-  view_->ready(writer_->marks().durable);
+  view_->ready(readable_end(writer_->marks().durable));
   begin_work();
   co_return Result<>{};
 }
@@ -119,7 +123,8 @@ Task<> LogCore::open_files(OpeningReport& report) {
   if (!day_rule_) {
     day_rule_ = std::make_unique<DayRule>(meta_->node().day_offset_seconds, tables_->log().last_leader_time,
                                           tables_->log().day);
-    auto started = day_rule_->start(reactor_.wall_now(), reactor_.now(), options_.accept_clock);
+    // A copy's days are its leader's: its own clock decides nothing.
+    auto started = day_rule_->start(reactor_.wall_now(), reactor_.now(), options_.accept_clock || options_.follow);
     if (!started) {
       report.diagnosis = "The wall clock says " + format_time(reactor_.wall_now()) + ", the newest batch in " +
                          options_.directory + " is of " + format_day(tables_->log().day) +
@@ -154,13 +159,14 @@ Task<> LogCore::open_files(OpeningReport& report) {
     auto borders = co_await asking;
     opened->spare->borders = std::move(*borders);
   }
+  const PendingGroup pending = std::move(opened->pending);
   take_over(std::move(*opened));
-  co_return Result<>{};
+  co_return resume_pending(pending);
 }
 
 void LogCore::take_over(OpenedLog opened) {
   epoch_ = opened.epoch;
-  epoch_pending_ = true;
+  epoch_pending_ = !options_.follow;
   epoch_body_ = {.epoch = epoch_};
   if (opened.loss_is_new) {
     epoch_body_.lost_first = opened.lost_first;
@@ -183,9 +189,13 @@ void LogCore::take_over(OpenedLog opened) {
   start.ring_bytes = opened.ring_bytes;
   start.commit_sizes = options_.commit_sizes;
   start.separate_sync = options_.separate_sync;
+  start.follows = options_.follow;
   writer_ = std::make_unique<LogWriter>(reactor_, staging_, *this, std::move(opened.tail), start);
   if (!opened.begun) return;
   last_key_ = opened.last.key;
+  last_header_ = opened.header;
+  groups_ = std::move(opened.groups);
+  leader_durable_ = std::max(leader_durable_, opened.leader_durable);
   made_day_ = opened.last.key.day;
   if (opened.resume && !opened.sealed) {
     // What the segment's header says of the one before it; the next segment will say the same of this one.
@@ -211,6 +221,7 @@ void LogCore::take_over(OpenedLog opened) {
   job.batches = tables_->log().day_batches;
   job.records = tables_->log().day_records;
   job.body_bytes = tables_->log().day_body_bytes;
+  job.epoch = tables_->log().epoch;
   finishing_.push_back(job);
 }
 
@@ -228,7 +239,7 @@ Task<> LogCore::give_back_surplus() {
 }
 
 void LogCore::begin_work() {
-  if (loss_is_new_) {
+  if (loss_is_new_ && !options_.follow) {
     // Said durably at once, behind what is lost, in a segment of its own.
     const DayStamp stamp = stamp_now();
     if (prepare_day(stamp) && place(batch_span(sizeof(EpochBody)), stamp.day, false)) append_prologue(stamp);
@@ -257,7 +268,8 @@ void LogCore::background(Task<> work) {
 }
 
 void LogCore::writer_durable(Lsn durable) {
-  if (!mutant("reader_past_durable")) view_->durable_moved(durable);
+  const Lsn readable = readable_end(durable);
+  if (!mutant("reader_past_durable") && readable > view_->durable()) view_->durable_moved(readable);
   notify_progress();
   tell([&](LogListener& listener) { listener.log_durable(durable); });
 }
@@ -280,15 +292,28 @@ void LogCore::writer_failed(Error) {
 
 Task<> LogCore::reopen() {
   reopening_ = true;
+  writer_->silence();
   while (!writer_->idle() || background_tasks_ > 0) {
     const Nanos again = reactor_.now() + look_again;
     co_await Sleep(reactor_, again);
   }
   writer_.reset();
+  if (cut_) {
+    auto cutting = cut_files(*std::exchange(cut_, std::nullopt));
+    auto was_cut = co_await cutting;
+    if (!was_cut) {
+      reopening_ = false;
+      state_ = State::closed;
+      notify_progress();
+      co_return fail(was_cut.error());
+    }
+  }
   tables_ = std::make_unique<Tables>();
   spare_.reset();
   previous_.reset();
   last_key_.reset();
+  groups_.clear();
+  state_series_begun_ = Lsn{};
   closing_.clear();
   finishing_.clear();
   made_day_ = Day{};
@@ -307,7 +332,7 @@ Task<> LogCore::reopen() {
     co_return Result<>{};
   }
   state_ = State::serving;
-  view_->ready(writer_->marks().durable);
+  view_->ready(readable_end(writer_->marks().durable));
   begin_work();
   notify_progress();
   tell([](LogListener& listener) { listener.log_reopened(); });
@@ -319,13 +344,18 @@ Task<> LogCore::stop() {
   while (reopening_) co_await progress_.wait();
   if (state_ == State::serving) {
     state_ = State::stopping;
-    writer_->move_tail();
+    if (!options_.follow) writer_->move_tail();
     Timer limit;
     limit.context = this;
     limit.fire = [](Timer& timer) { static_cast<LogCore*>(timer.context)->notify_progress(); };
     const Nanos deadline = reactor_.now() + stop_within;
     reactor_.arm(limit, deadline);
-    while (state_ == State::stopping && !writer_->settled() && reactor_.now() < deadline) co_await progress_.wait();
+    // What a copy has pending stays in its slots: its leader has not closed the group.
+    auto settled = [&] {
+      const Watermarks& marks = writer_->marks();
+      return options_.follow ? writer_->idle() && marks.durable == marks.appended : writer_->settled();
+    };
+    while (state_ == State::stopping && !settled() && reactor_.now() < deadline) co_await progress_.wait();
     reactor_.disarm(limit);
   }
   state_ = state_ == State::closed ? State::closed : State::stopped;

@@ -33,6 +33,7 @@ void LogCore::close_segment() {
 
 void LogCore::begin_segment(SegmentKey key) {
   SegmentHeader header;
+  header.first_lsn = writer_->marks().appended;
   header.log_id = meta_->node().log_id;
   header.segment_id = {reactor_.random().next(), reactor_.random().next()};
   header.shard = options_.shard;
@@ -46,7 +47,13 @@ void LogCore::begin_segment(SegmentKey key) {
     header.previous_length = previous_->length;
     header.previous_chain = previous_->chain;
   }
+  begin_segment(key, header);
+}
+
+void LogCore::begin_segment(SegmentKey key, const SegmentHeader& header) {
   writer_->begin_segment(key, header);
+  last_header_ = writer_->segment().header;
+  groups_.clear();
   begin_day(key.day);
   if (!last_key_) first_kept_ = key;
   const bool new_day = !last_key_ || last_key_->day != key.day;
@@ -59,7 +66,7 @@ void LogCore::begin_segment(SegmentKey key) {
   if (new_day) {
     ++days_;
     arm_day_timer();
-    if (tables_->log().next_lsn > Lsn{1} && !state_running_) background(emit_state());
+    if (tables_->log().next_lsn > Lsn{1} && !state_running_ && !options_.follow) background(emit_state());
   }
   supply();
 }

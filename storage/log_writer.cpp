@@ -20,6 +20,7 @@ CommitterConfig committer_config(const WriterStart& start) {
   CommitterConfig config;
   config.sizes = start.commit_sizes;
   config.ring_bytes = start.ring_bytes;
+  config.follows = start.follows;
   return config;
 }
 
@@ -31,6 +32,7 @@ LogWriter::LogWriter(Reactor& reactor, Staging& staging, WriterOwner& owner, Fil
       owner_(owner),
       epoch_(start.epoch),
       separate_sync_(start.separate_sync),
+      follows_(start.follows),
       tail_(std::move(tail)),
       slot_(tail_slot_header_bytes + tail_flush_bytes_max + block_bytes),
       committer_(committer_config(start), start.next_lsn, start.next_slot),
@@ -75,8 +77,9 @@ bool LogWriter::settled(SegmentKey key) const {
 
 void LogWriter::begin_segment(SegmentKey key, SegmentHeader header) {
   MR_ASSERT(segment_ == nullptr && !open_);
+  MR_ASSERT(!follows_ || header.first_lsn == marks_.marks().appended);
   header.first_lsn = marks_.marks().appended;
-  header.epoch = epoch_;
+  if (!follows_) header.epoch = epoch_;
   std::array<std::byte, block_bytes> block;
   write_segment_header(header, block);
   prepare_segment();
@@ -159,6 +162,7 @@ Bytes LogWriter::append(const BatchHeader& header, Bytes body) {
   ++into.batches;
   chain_ = Chain{header.chain};
   marks_.append(marks_.marks().appended.next());
+  if (resuming_) return {target, span};
   committer_.appended(static_cast<std::uint32_t>(open_bytes_), marks_.marks().appended, reactor_.now());
   reactor_.request(*this);
   return {target, span};
@@ -232,7 +236,9 @@ void LogWriter::finish_group(Group& closing, Lsn durable_upto) {
   header.durable_upto = durable_upto;
   header.length = closing.bytes;
   header.chain_after = closing.after;
-  seal_group_header(header);
+  if (closing.given) header = *closing.given;
+  else seal_group_header(header);
+  MR_ASSERT(follows_ == closing.given.has_value());
   std::memcpy(closing.buffer.group, &header, sizeof(header));
   const std::uint64_t padded = align_up(closing.bytes, block_bytes);
   std::memset(closing.buffer.group + closing.bytes, 0, padded - closing.bytes);
@@ -246,6 +252,9 @@ void LogWriter::write_group(const CommitAction& action) {
   if (action.closes) freeze_group(closing);
   MR_ASSERT(closing.bytes == action.to && closing.segment->attached);
   finish_group(closing, action.durable);
+  closing.submitted = closing.bytes;
+  closing.final = true;
+  owner_.writer_submitted();
   const std::uint64_t header_block = closing.first_of_segment ? block_bytes : 0;
   Write& write = writes_[action.ticket];
   write.action = action;
@@ -283,7 +292,9 @@ void LogWriter::write_slot(const CommitAction& action) {
     slot.chain_before = chain_;
     ++stats_.end_writes;
   } else {
-    const Group& open = group(action.group);
+    Group& open = group(action.group);
+    open.submitted = action.to;
+    owner_.writer_submitted();
     slot.length = action.to - action.from;
     slot.segment_id = open.segment->header.segment_id;
     slot.group = open.offset;

@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "reactor/file.hpp"
@@ -43,6 +44,8 @@ class WriterOwner {
   virtual void writer_failed(Error error) = 0;
   /// What append() returned inside this memory is about to be overwritten.
   virtual void writer_reuses(Bytes memory) = 0;
+  /// Bytes of a group are on their way to the device: submitted() has them.
+  virtual void writer_submitted() {}
 
  protected:
   ~WriterOwner() = default;
@@ -66,6 +69,28 @@ struct WriterStart {
   std::uint64_t ring_bytes = tail_ring_bytes_default;
   CommitSizes commit_sizes{};
   bool separate_sync = false;  // fdatasync after each write instead of one DSYNC write
+  bool follows = false;        // groups and segments are closed by a leader, their headers are its
+};
+
+/// Bytes of a group that is not in its segment durably yet, as they were submitted.
+struct SubmittedGroup {
+  SegmentKey key{};
+  const SegmentHeader* segment = nullptr;
+  std::uint64_t offset = 0;
+  bool closed = false;  // the header in front is final
+  Lsn first{};
+  Chain before{};
+  Bytes bytes;  // from the group's header on; good until the end of this turn
+};
+
+/// An open group of a copy, as its slots have it.
+struct PendingGroup {
+  std::uint64_t offset = 0;
+  std::uint64_t ring_next = 0;  // as HeldGroup
+  std::uint64_t ring_live = 0;
+  Lsn first{};
+  Chain before{};
+  std::vector<std::byte> batches;
 };
 
 class LogWriter final : private TurnHook {
@@ -98,9 +123,37 @@ class LogWriter final : private TurnHook {
   Room make_room(std::uint64_t span, bool reserve);
   /// File position the next batch gets; after make_room() said ready.
   std::uint64_t position() const { return open_offset_ + open_bytes_; }
+  /// Bytes of the open group so far, its header included; 0 = none is open.
+  std::uint64_t open_bytes() const { return open_ ? open_bytes_ : 0; }
+  std::uint64_t open_offset() const { return open_offset_; }
+  /// Batches of the open group so far.
+  Bytes open_batches() const {
+    const Group& opened = groups_[(next_group_ - 1) % Committer::groups_max];
+    return open_ ? Bytes(opened.buffer.group + group_header_bytes, open_bytes_ - group_header_bytes) : Bytes{};
+  }
   /// Takes the batch `header` + `body` at position(). Sets nothing in the header: chain and checksum are in it.
   /// Returns header, body and padding where they stand now: until writer_reuses() names that memory.
   Bytes append(const BatchHeader& header, Bytes body);
+
+  // ---- A copy (WriterStart::follows). ----
+
+  /// Fresh: the first batch will be this one.
+  void begin_at(Lsn first, Chain chain);
+  /// Fresh, with its segment resumed: room for what the slots hold of the open group. The caller appends it, then calls resumed().
+  Room resume_group(const PendingGroup& pending);
+  /// What was appended since is durable already.
+  void resumed(const PendingGroup& pending);
+  /// What the leader's header says of the open group so far, if it is closed after `more` batches that end with `chain`.
+  GroupHeader expected_header(std::uint32_t more, std::uint64_t more_bytes, Chain chain) const;
+  /// The leader closed the open group with this header.
+  void close_group(const GroupHeader& header);
+  /// Slots say so from now on.
+  void set_epoch(Epoch epoch) { epoch_ = epoch; }
+
+  // ---- For followers of this log. ----
+
+  /// The group that stands at `offset`, while its memory is kept; nothing before anything of it was submitted.
+  std::optional<SubmittedGroup> submitted(SegmentKey key, std::uint64_t offset) const;
 
   // ---- Durability. ----
 
@@ -127,6 +180,9 @@ class LogWriter final : private TurnHook {
     std::uint64_t offset = 0;
     std::uint64_t bytes = 0;
     std::uint32_t batches = 0;
+    std::uint64_t submitted = 0;       // bytes on their way, or there
+    bool final = false;                // the header stands in front
+    std::optional<GroupHeader> given;  // the leader's
     Lsn first{};
     Chain before{};
     Chain after{};
@@ -161,8 +217,9 @@ class LogWriter final : private TurnHook {
   Reactor& reactor_;
   Staging& staging_;
   WriterOwner& owner_;
-  const Epoch epoch_;
+  Epoch epoch_;
   const bool separate_sync_;
+  const bool follows_;
   File tail_;
   AlignedMemory slot_;
 
@@ -175,6 +232,7 @@ class LogWriter final : private TurnHook {
   std::uint64_t first_group_ = 0;  // oldest whose memory is in use
   std::uint64_t next_group_ = 0;   // number the next one gets
   bool open_ = false;              // group next_group_ - 1 takes batches
+  bool resuming_ = false;          // what is appended stands in the tail
   std::uint64_t open_offset_ = 0;
   std::uint64_t open_bytes_ = 0;
   Chain covered_chain_{};  // chain behind what the tail holds of the open group

@@ -45,10 +45,10 @@ struct ShardSlot {
   std::uint64_t sequence = 0;
   ShardIndex shard{};
   std::uint32_t epochs_led_count = 0;
-  Epoch epoch{};   // the current one
-  Day last_day{};  // last day accepted
-  std::uint32_t reserved_a = 0;
-  Lsn drop_first_kept{};  // drop intent; 0 = none
+  Epoch epoch{};              // the current one
+  Day last_day{};             // last day accepted
+  std::uint32_t follows = 0;  // 1: the epoch is a leader's that this node follows
+  Lsn drop_first_kept{};      // drop intent; 0 = none
   std::uint32_t drop_count = 0;
   std::uint8_t reserved_b[44] = {};
   std::array<EpochRange, epochs_led_max> epochs_led{};  // ascending
@@ -58,6 +58,10 @@ struct ShardSlot {
 };
 static_assert(sizeof(ShardSlot) == block_bytes && std::is_trivially_copyable_v<ShardSlot>);
 static_assert(offsetof(ShardSlot, epochs_led) == 128 && offsetof(ShardSlot, drops) == 2048);
+
+/// An epoch is term * epoch_term + opening: a node that followed and leads now begins the next term, so that whatever its old
+/// leader takes by being started again lies below.
+inline constexpr std::uint64_t epoch_term = std::uint64_t{1} << 32;
 
 /// Blocks of node.meta: node slots at 0 and 1, shard k's at 2+2k and 3+2k.
 constexpr std::uint64_t node_slot_offset(unsigned slot) { return slot * block_bytes; }

@@ -22,6 +22,10 @@ Task<> create_node_meta(Reactor& reactor, std::string path, NodeMetaWanted wante
   node.sequence = 1;
   node.cluster_id = {reactor.random().next(), reactor.random().next()};
   node.log_id = {reactor.random().next(), reactor.random().next()};
+  if (!wanted.log_id.is_zero()) {
+    node.cluster_id = wanted.cluster_id;
+    node.log_id = wanted.log_id;
+  }
   node.shard_count = wanted.shard_count;
   node.day_offset_seconds = wanted.day_offset_seconds;
   node.segment_bytes = wanted.segment_bytes;
@@ -186,7 +190,9 @@ Task<> ShardMeta::write(ShardSlot slot) {
 
 Task<Epoch> ShardMeta::take_epoch(Epoch above, Day last_day) {
   ShardSlot slot = slot_;
-  const Epoch epoch = std::max(slot.epoch, above).next();
+  Epoch epoch = std::max(slot.epoch, above).next();
+  if (slot.follows != 0) epoch = Epoch{(std::max(slot.epoch, above).value / epoch_term + 1) * epoch_term};
+  slot.follows = 0;
   millrace::take_epoch(slot, epoch);
   slot.last_day = std::max(slot.last_day, last_day);
   if (mutant("epoch_not_persisted")) {
@@ -197,6 +203,16 @@ Task<Epoch> ShardMeta::take_epoch(Epoch above, Day last_day) {
   auto written = co_await writing;
   if (!written) co_return fail(written.error());
   co_return epoch;
+}
+
+Task<> ShardMeta::accept_epoch(Epoch epoch) {
+  if (epoch <= slot_.epoch && slot_.follows != 0) co_return Result<>{};
+  ShardSlot slot = slot_;
+  slot.epoch = std::max(slot.epoch, epoch);
+  slot.follows = 1;
+  auto writing = write(slot);
+  auto written = co_await writing;
+  co_return std::move(written);
 }
 
 Task<> ShardMeta::write_drop_intent(Lsn first_kept, std::vector<DropName> names) {

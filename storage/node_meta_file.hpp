@@ -22,6 +22,8 @@ struct NodeMetaWanted {
   std::uint64_t segment_bytes = 128 * MiB;
   bool buffered = false;
   bool only_if_new = false;  // what is there already is not compared with the above
+  Id128 cluster_id{};        // of the leader to follow; zero = new ones are drawn
+  Id128 log_id{};
 };
 
 /// Reads node.meta, or creates it durably with `wanted` when there is none; what is there already wins, and a shard count or
@@ -40,6 +42,8 @@ class ShardMeta {
 
   /// An epoch above every earlier one, and above `above` (the newest the log itself shows), is this node's, durably.
   Task<Epoch> take_epoch(Epoch above, Day last_day);
+  /// The epoch of the leader that this node follows, durably; it is never led here. Lower ones change nothing.
+  Task<> accept_epoch(Epoch epoch);
   /// What is about to be dropped, so that a crash in the middle is finished and not wondered at. Empty = done.
   Task<> write_drop_intent(Lsn first_kept, std::vector<DropName> names);
 

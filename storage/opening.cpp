@@ -105,7 +105,8 @@ Task<OpenedLog> Opening::run() {
   auto scanning = scan_newest();
   auto scanned = co_await scanning;
   if (!scanned) co_return fail(refuse(scanned.error(), options_.directory + ": its newest segment cannot be read"));
-  if (opened_.epoch == Epoch{}) {
+  if (options_.follow) opened_.epoch = meta_.slot().epoch;
+  if (opened_.epoch == Epoch{} && !options_.follow) {
     auto taking = meta_.take_epoch(tables_.log().epoch, tables_.log().day);
     auto epoch = co_await taking;
     if (!epoch) co_return fail(refuse(epoch.error(), options_.node_meta_path + ": the new epoch cannot be written"));

@@ -16,6 +16,7 @@
 
 #include "reactor/file.hpp"
 #include "storage/log.hpp"
+#include "storage/log_writer.hpp"
 #include "storage/node_meta_file.hpp"
 #include "storage/place.hpp"
 #include "storage/read_view.hpp"
@@ -61,6 +62,11 @@ struct OpenedLog {
   Lsn lost_first{};
   Lsn lost_end{};
   std::uint64_t offset_bump = 0;
+
+  // A copy (LogOptions::follow): batches that stand only in the tail, unapplied, behind end, next_lsn and chain.
+  PendingGroup pending;
+  std::vector<GroupMark> groups;  // of the last segment
+  Lsn leader_durable{1};          // below it everything was durable at the leader, say the groups that were read
 };
 
 /// What is in a day's directory.
@@ -92,6 +98,7 @@ class Opening final : private RecoveryVisitor {
     bool has_bytes = false;               // its block is not all zeros
   };
 
+  void group(const GroupHeader& header, Bytes bytes) override;
   void batch(const FoundBatch& found) override;
   void lost_batch(const BatchHeader& header, std::uint64_t position) override;
   void lost(const LostRange& range) override;
@@ -115,6 +122,8 @@ class Opening final : private RecoveryVisitor {
   Task<> act_on(Verdict verdict, Candidate& candidate);
   Task<> cut(NamedSegment& segment, std::uint64_t begin, std::uint64_t end, Lsn lsn);
   Task<> close_tail_groups(const Verdict& verdict, File& file);
+  void hold_pending(Verdict& verdict);
+  void step_before_pending();
   Task<> check_finish();
   void note_unreadable(const std::string& path, std::uint32_t blocks);
   Error refuse(Error error, std::string diagnosis);
@@ -131,11 +140,12 @@ class Opening final : private RecoveryVisitor {
   AlignedMemory buffer_;
   AlignedMemory tail_bytes_;
   std::vector<Day> days_;
-  std::vector<Candidate> candidates_;     // from the newest begun segment on, ascending
-  SegmentKey derive_from_{};              // closed segments from here on get their runs anew
-  bool feeding_view_ = false;             // batches come from the segment that stays open
-  std::optional<SegmentKey> nameless_;    // being scanned without a readable header
-  std::map<StreamId, Offset> lost_upto_;  // where batches end that are lost, and whose headers still verify
+  std::vector<GroupMark> scanned_groups_;  // of the segment scanned last
+  std::vector<Candidate> candidates_;      // from the newest begun segment on, ascending
+  SegmentKey derive_from_{};               // closed segments from here on get their runs anew
+  bool feeding_view_ = false;              // batches come from the segment that stays open
+  std::optional<SegmentKey> nameless_;     // being scanned without a readable header
+  std::map<StreamId, Offset> lost_upto_;   // where batches end that are lost, and whose headers still verify
   bool replay_failed_ = false;
   BatchKind last_kind_ = BatchKind::data;
 };

@@ -10,11 +10,19 @@
 #include "storage/quarantine.hpp"
 #include "storage/read_around.hpp"
 #include "storage/state_load.hpp"
+#include "storage/tail_slot.hpp"
 
 namespace millrace {
 
+void Opening::group(const GroupHeader& header, Bytes) {
+  if (!options_.follow) return;
+  opened_.leader_durable = std::max(opened_.leader_durable, std::min(header.durable_upto, group_end_lsn(header)));
+  scanned_groups_.push_back(mark_of(header));
+}
+
 void Opening::batch(const FoundBatch& found) {
-  if (replay_failed_) return;
+  // A copy takes what its slots hold as it takes what its leader sends: into an open group.
+  if (replay_failed_ || (options_.follow && found.source == BatchSource::tail)) return;
   LogRow at = tables_.log();
   const Lsn lsn{found.header.lsn};
   if (lsn != at.next_lsn) {
@@ -173,6 +181,7 @@ Task<Verdict> Opening::scan(NamedSegment& segment, RecoveryInput input) {
   input.file_bytes = segment.file_bytes;
   input.in_flight_bytes_max = in_flight_bytes_max;
   input.epochs_led = led;
+  scanned_groups_.clear();
   SegmentRecovery recovery(input, *this);
   while (!recovery.done()) {
     // Nothing but reading stands between here and the state a crash would leave.
@@ -247,11 +256,29 @@ Task<> Opening::scan_newest() {
     auto acted = co_await acting;
     if (!acted) co_return fail(acted.error());
   }
+  if (!opened_.pending.batches.empty()) step_before_pending();
   tables_.finish_rows();
   co_return Result<>{};
 }
 
+/// The copy ends before what its slots hold: that is taken like what its leader sends.
+void Opening::step_before_pending() {
+  const PendingGroup& pending = opened_.pending;
+  opened_.end.length = pending.offset;
+  opened_.end.next_lsn = opened_.next_lsn = pending.first;
+  opened_.end.chain = opened_.chain = pending.before;
+  LogRow at = tables_.log();
+  at.next_lsn = pending.first;
+  at.chain = pending.before;
+  tables_.set_log(at);
+}
+
 Task<> Opening::act_on(Verdict verdict, Candidate& candidate) {
+  if (options_.follow && verdict.damaged)
+    co_return fail(refuse(Error::corrupt, path_of(candidate.segment.key) + ": " +
+                                              std::string(recovery_row_text(verdict.row).reason) +
+                                              " This is a follower's copy: nothing was touched. Keep the directory "
+                                              "for a person to look at, and follow anew into an empty one."));
   opened_.next_slot = std::max(opened_.next_slot, verdict.slot_number + 1);
   report_.slots_taken += verdict.slots_taken;
   report_.lost_batches += verdict.lost_batches;
@@ -268,7 +295,9 @@ Task<> Opening::act_on(Verdict verdict, Candidate& candidate) {
     else opened_.surplus.push_back(std::move(candidate.segment));
     co_return Result<>{};
   }
-  if (opened_.epoch == Epoch{}) {
+  if (options_.follow) {
+    hold_pending(verdict);
+  } else if (opened_.epoch == Epoch{}) {
     auto taking = meta_.take_epoch(std::max(verdict.last_epoch, tables_.log().epoch), tables_.log().day);
     auto epoch = co_await taking;
     if (!epoch) co_return fail(refuse(epoch.error(), options_.node_meta_path + ": the new epoch cannot be written"));
@@ -278,6 +307,7 @@ Task<> Opening::act_on(Verdict verdict, Candidate& candidate) {
   auto closed = co_await closing;
   if (!closed) co_return fail(refuse(closed.error(), path_of(candidate.segment.key) + ": cannot be written"));
   opened_.begun = true;
+  opened_.groups = std::move(scanned_groups_);
   opened_.header = verdict.header;
   opened_.end = {verdict.segment_id, verdict.content_end, verdict.chain, verdict.next_lsn};
   opened_.next_lsn = verdict.next_lsn;
@@ -312,6 +342,27 @@ Task<> Opening::cut(NamedSegment& segment, std::uint64_t begin, std::uint64_t en
   auto zeroing = zero_range(segment.file, begin, end);
   auto zeroed = co_await zeroing;
   co_return std::move(zeroed);
+}
+
+// The leader closes the group, at whatever length it has by then: until it does, the slots keep it.
+void Opening::hold_pending(Verdict& verdict) {
+  opened_.leader_durable = std::max(opened_.leader_durable, verdict.header.first_lsn);
+  if (verdict.tail_groups.empty()) return;
+  const TailGroup group = std::move(verdict.tail_groups.front());
+  verdict.tail_groups.clear();
+  PendingGroup& pending = opened_.pending;
+  pending.offset = group.file_offset;
+  pending.first = group.first_lsn;
+  pending.before = group.chain_before;
+  for (const Bytes piece : group.pieces) pending.batches.insert(pending.batches.end(), piece.begin(), piece.end());
+  auto ring_at = [&](const std::byte* at) {
+    return static_cast<std::uint64_t>(at - tail_bytes_.bytes().data()) - block_bytes;
+  };
+  const Bytes last = group.pieces.back();
+  const std::uint64_t begin = ring_at(group.pieces.front().data() - tail_slot_header_bytes);
+  pending.ring_next = align_up(ring_at(last.data() + last.size()), block_bytes);
+  pending.ring_live =
+      pending.ring_next > begin ? pending.ring_next - begin : opened_.ring_bytes - begin + pending.ring_next;
 }
 
 // The batches that so far stand only in the tail get a group around them in the segment, at the positions they have.

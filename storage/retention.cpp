@@ -108,6 +108,7 @@ Task<bool> LogCore::retain_once() {
   const SegmentKey last{drops->back().day, drops->back().number};
   const Lsn first_kept = first_lsn_behind(last);
   if (state_series_first_ < first_kept || state_series_first_ == Lsn{}) {
+    if (options_.follow) co_return false;  // the leader's day begins with such a series: it is waited for
     // Without it the tables would be known from the state file alone, which must never be the only copy of anything.
     auto emitting = emit_state();
     auto emitted = co_await emitting;

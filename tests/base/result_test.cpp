@@ -56,8 +56,10 @@ TEST(ResultTest, numbers_are_stable) {
   EXPECT_EQ(static_cast<int>(Error::out_of_range), 103);
   EXPECT_EQ(static_cast<int>(Error::bad_frame), 113);
   EXPECT_EQ(static_cast<int>(Error::connection_refused), 119);
+  EXPECT_EQ(static_cast<int>(Error::not_leader), 120);
   EXPECT_EQ(static_cast<int>(Error::io_failed), 200);
   EXPECT_EQ(static_cast<int>(Error::data_loss), 202);
+  EXPECT_EQ(static_cast<int>(Error::diverged), 208);
   EXPECT_EQ(static_cast<int>(Error::internal), 299);
 }
 

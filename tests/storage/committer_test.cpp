@@ -266,5 +266,62 @@ TEST(Committer, RandomLoadsKeepTheRules) {
   }
 }
 
+TEST(Committer, WhoFollowsClosesNoGroupByItself) {
+  CommitterConfig config;
+  config.follows = true;
+  Driver d(config);
+  d.open(true);
+  d.append(400);
+  d.committer.step({.kind = CommitEvent::Kind::segment_ready});
+  EXPECT_TRUE(d.turn().empty()) << "the first group of a segment waits for its header";
+  d.close();
+  auto first = d.turn();
+  ASSERT_EQ(first.size(), 1u);
+  EXPECT_EQ(first[0].kind, Kind::write_group);
+  EXPECT_FALSE(first[0].closes);
+  d.done(first[0].ticket);
+
+  d.open();
+  d.append(400);
+  auto slot = d.turn();
+  ASSERT_EQ(slot.size(), 1u);
+  EXPECT_EQ(slot[0].kind, Kind::write_slot);
+  d.done(slot[0].ticket);
+  d.now += config.record_end_after;
+  auto end = d.turn();
+  ASSERT_EQ(end.size(), 1u);
+  EXPECT_EQ(end[0].kind, Kind::write_end);
+  d.done(end[0].ticket);
+  d.now += 2 * config.move_after;
+  EXPECT_TRUE(d.turn().empty()) << "a long lull moves nothing";
+  EXPECT_EQ(d.committer.deadline(), 0);
+  d.append(40'000);
+  EXPECT_TRUE(d.turn().empty()) << "more than a slot takes waits for its header";
+}
+
+TEST(Committer, WhoFollowsGoesOnWithWhatItsSlotsHold) {
+  CommitterConfig config;
+  config.follows = true;
+  Driver d(config);
+  HeldGroup held;
+  held.bytes = 528;
+  held.first = Lsn{1};
+  held.end = Lsn{3};
+  held.ring_next = 8192;
+  held.ring_live = 8192;
+  d.committer.resume(held);
+  d.bytes = 528;
+  d.next = Lsn{3};
+  d.next_group = 1;
+  EXPECT_EQ(d.committer.durable(), Lsn{3});
+  d.append(200);
+  auto slot = d.turn();
+  ASSERT_EQ(slot.size(), 1u);
+  EXPECT_EQ(slot[0].from, 528u);
+  EXPECT_EQ(slot[0].to, 728u);
+  EXPECT_EQ(slot[0].first, Lsn{3});
+  EXPECT_EQ(slot[0].ring_at, 8192u) << "not over the slots that hold the front of the group";
+}
+
 }  // namespace
 }  // namespace millrace

@@ -44,6 +44,7 @@ enum class ErrorCode : std::uint16_t {
   unsupported = 117,
   address_in_use = 118,
   connection_refused = 119,
+  not_leader = 120,
   io_failed = 200,
   corrupt = 201,
   data_loss = 202,
@@ -52,6 +53,7 @@ enum class ErrorCode : std::uint16_t {
   clock_jumped = 205,
   closed = 206,
   read_only = 207,
+  diverged = 208,
   internal = 299,
 };
 
