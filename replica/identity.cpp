@@ -51,11 +51,16 @@ Task<wire::Identity> ask_identity(Reactor& reactor, Address leader) {
   FrameOutput output;
   encode(output, hello);
   encode(output, follow);
+  Timer silence;
+  silence.context = &socket;
+  silence.fire = [](Timer& timer) { static_cast<Socket*>(timer.context)->abort(); };
+  reactor.arm(silence, deadline);
   Result<wire::FollowBegin> answer = fail(Error::connection_lost);
   if (socket.send(output)) {
     auto answering = first_answer(socket);
     answer = co_await answering;
   }
+  reactor.disarm(silence);
   const Nanos until = reactor.now() + nanos_per_second;
   auto closing = socket.close(until);
   auto closed = co_await closing;

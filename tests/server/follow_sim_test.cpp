@@ -189,7 +189,7 @@ TEST_P(FollowCrashTest, WhateverCrashesTheyComeToTheSameBytes) {
   EXPECT_TRUE(said.errors.empty()) << said.errors.back();
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, FollowCrashTest, ::testing::Range(1, 25));
+INSTANTIATE_TEST_SUITE_P(Seeds, FollowCrashTest, ::testing::Range(1, 9));
 
 }  // namespace
 }  // namespace millrace::test
