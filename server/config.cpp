@@ -71,7 +71,7 @@ Complaint set_listen(ServerConfig& config, std::string_view name, std::string_vi
 }
 
 Complaint set_follow(ServerConfig& config, std::string_view name, std::string_view value) {
-  auto address = parse_host_port(value);
+  auto address = parse_listen_address(value);
   if (!address || address->port == 0)
     return wrong(name, value, "the leader's HOST:PORT with a numeric host, such as 127.0.0.1:7070");
   config.follow = address;

@@ -27,11 +27,6 @@ inline constexpr std::uint32_t server_cores_max = 256;
 inline constexpr std::uint32_t connections_default = 20'000;
 inline constexpr std::uint32_t connections_limit = 1'000'000;
 
-struct HostPort {
-  std::string host;
-  std::uint16_t port = 0;
-};
-
 struct ServerConfig {
   std::string data;                  // the directory; the only setting without a default
   std::string host = "127.0.0.1";    // numeric
