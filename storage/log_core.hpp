@@ -130,6 +130,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   // Segments: log_segments.cpp.
   bool can_begin() const;
   void close_segment();
+  void settle_closed();
   void begin_segment(SegmentKey key);
   void begin_segment(SegmentKey key, const SegmentHeader& header);
   void begin_day(Day day);
@@ -225,7 +226,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   std::optional<SegmentEnd> previous_;  // where it ended, once closed
   std::optional<NamedSegment> spare_;   // the next one, named ahead
   std::vector<NamedSegment> surplus_;  // named behind it before a crash: back to the pool before anything is named anew
-  std::vector<SegmentKey> closing_;    // closed, with bytes still in flight
+  std::vector<SegmentKey> closing_;    // closed, and not in the index's hands yet: bytes are in flight
   std::deque<FinishJob> finishing_;
   Day made_day_{};         // newest day whose directory is durable
   bool no_space_ = false;  // the last refusal was for space

@@ -80,6 +80,8 @@ Result<> LogCore::take_segment(Bytes block) {
       header->previous_chain != previous_->chain)
     return fail(Error::diverged);
   begin_segment(key, *header);
+  // The leader submits a segment's first group when everything before it is durable.
+  take_durable(header->first_lsn);
   return {};
 }
 
@@ -189,6 +191,7 @@ void LogCore::take_durable(Lsn leader) {
   if (state_ != State::serving) return;
   const Lsn readable = readable_end(writer_->marks().durable);
   if (readable > view_->durable()) view_->durable_moved(readable);
+  settle_closed();
 }
 
 Lsn LogCore::readable_end(Lsn durable) const { return options_.follow ? std::min(durable, leader_durable_) : durable; }

@@ -196,6 +196,7 @@ void LogCore::take_over(OpenedLog opened) {
   last_header_ = opened.header;
   groups_ = std::move(opened.groups);
   leader_durable_ = std::max(leader_durable_, opened.leader_durable);
+  if (opened.finished) leader_durable_ = std::max(leader_durable_, opened.end.next_lsn);
   made_day_ = opened.last.key.day;
   if (opened.resume && !opened.sealed) {
     // What the segment's header says of the one before it; the next segment will say the same of this one.
@@ -207,7 +208,8 @@ void LogCore::take_over(OpenedLog opened) {
   previous_ = opened.end;
   if (opened.in_view) {
     view_->segment_closed(tables_->capture_segment());
-    view_->segment_settled(opened.last.key);
+    closing_.push_back(opened.last.key);
+    settle_closed();
   }
   tables_->begin_segment();
   if (!opened.sealed) return;
@@ -270,6 +272,7 @@ void LogCore::background(Task<> work) {
 void LogCore::writer_durable(Lsn durable) {
   const Lsn readable = readable_end(durable);
   if (!mutant("reader_past_durable") && readable > view_->durable()) view_->durable_moved(readable);
+  if (options_.follow) settle_closed();
   notify_progress();
   tell([&](LogListener& listener) { listener.log_durable(durable); });
 }

@@ -27,8 +27,23 @@ void LogCore::close_segment() {
   previous_ = SegmentEnd{header.segment_id, end, chain, end_lsn};
   view_->segment_closed(tables_->capture_segment());
   tables_->begin_segment();
-  if (writer_->settled(key)) view_->segment_settled(key);
-  else closing_.push_back(key);
+  closing_.push_back(key);
+  settle_closed();
+}
+
+// A segment whose bytes are in its file goes to the index. A copy waits until nothing can make its leader go on in that segment:
+// index and state would not know of it.
+void LogCore::settle_closed() {
+  while (!closing_.empty() && writer_->settled(closing_.front())) {
+    if (options_.follow && closing_.size() == 1) {
+      const Lsn readable = readable_end(writer_->marks().durable);
+      const bool day_over = sealed_ || closing_.front().day < last_key_->day;
+      if (day_over ? readable < previous_->next_lsn : readable <= previous_->next_lsn) return;
+    }
+    view_->segment_settled(closing_.front());
+    closing_.erase(closing_.begin());
+    notify_progress();
+  }
 }
 
 void LogCore::begin_segment(SegmentKey key) {
@@ -215,11 +230,7 @@ void LogCore::writer_reuses(Bytes memory) { view_->memory_reused(memory); }
 
 void LogCore::writer_moved(const WriterSegment& segment, std::uint64_t end) {
   if (writer_->has_segment() && writer_->segment().key == segment.key) view_->moved_to_segment(end);
-  while (!closing_.empty() && writer_->settled(closing_.front())) {
-    view_->segment_settled(closing_.front());
-    closing_.erase(closing_.begin());
-    notify_progress();
-  }
+  settle_closed();
   if (state_ == State::stopping) notify_progress();
 }
 

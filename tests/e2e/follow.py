@@ -47,6 +47,8 @@ def log_files(server):
             continue
         for name in sorted(os.listdir(folder)):
             path = os.path.join(folder, name)
+            if os.path.getsize(path) == 0:
+                continue  # an index that nothing was written to yet
             with open(path, "rb") as file:
                 if name.startswith("data") and file.read(4096).count(0) == 4096:
                     continue  # named ahead
