@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/progress.hpp"
+#include "cli/verify_against.hpp"
 #include "server/verify_run.hpp"
 
 namespace millrace::cli {
@@ -84,6 +85,7 @@ class VerifyVerb final : public Verb {
   void print(const VerifyReport& report, Findings& findings) const;
 
   std::string data_;
+  std::string against_;
   bool buffered_ = false;
   bool json_ = false;
 };
@@ -93,14 +95,21 @@ CLI::App* VerifyVerb::declare(CLI::App& app) {
   verb->add_option("--data", data_, "the data directory; may be live, stopped or a copy")
       ->option_text("DIR")
       ->required();
+  verb->add_option("--against", against_, "compare with this server instead: chains, then every byte both have durably")
+      ->option_text("HOST:PORT");
   verb->add_flag("--buffered", buffered_, "read without direct I/O, for filesystems that have none");
   verb->add_flag("--json", json_, "one JSON object on stdout");
   verb->footer(
       "A place A..B includes both; in JSON it is [first, end), as everywhere in Millrace's JSON.\n"
-      "Nothing is written. Exit status 0: all is well; 1: damage, each with its exact place; 2: wrong usage.\n"
+      "--against holds the directory against a leader, a follower or a restored server of the same log; either may be "
+      "live,\n"
+      "and ahead or behind.\n"
+      "Nothing is written. Exit status 0: all is well; 1: damage or a difference, each with its exact place; 2: wrong "
+      "usage.\n"
       "Examples:\n"
       "  millrace verify --data /var/lib/millrace\n"
-      "  millrace verify --data ./copy --json | jq '.damages[].what'");
+      "  millrace verify --data ./copy --json | jq '.damages[].what'\n"
+      "  millrace verify --data ./follower --against 127.0.0.1:7070");
   return verb;
 }
 
@@ -143,6 +152,7 @@ void VerifyVerb::print(const VerifyReport& report, Findings& findings) const {
 }
 
 int VerifyVerb::run() {
+  if (!against_.empty()) return verify_against({data_, against_, buffered_, json_});
   Findings findings(json_);
   auto report = run_verify(data_, buffered_, findings);
   findings.end();

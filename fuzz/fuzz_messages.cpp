@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "protocol/follow.hpp"
 #include "protocol/handshake.hpp"
 #include "protocol/messages.hpp"
+#include "protocol/ranges.hpp"
 
 namespace {
 
@@ -42,6 +44,14 @@ void try_all(const Frame& frame, const FrameOutput& wire) {
   round_trip(decode_read_end(frame), wire);
   round_trip(decode_stat_text(frame), wire);
   round_trip(decode_pong(frame), wire);
+  round_trip(decode_follow(frame), wire);
+  round_trip(decode_durable(frame), wire);
+  round_trip(decode_follow_begin(frame), wire);
+  round_trip(decode_segment(frame), wire);
+  round_trip(decode_placed(frame), wire);
+  round_trip(decode_marks(frame), wire);
+  round_trip(decode_range_asked(frame), wire);
+  round_trip(decode_range_given(frame), wire);
   if (auto acks = decode_acks(frame)) {
     accepted++;
     std::vector<AckEntry> entries;

@@ -9,14 +9,6 @@ constexpr std::uint16_t flag_differs = 1;
 constexpr std::uint16_t flag_pending_differs = 2;
 constexpr std::uint16_t flag_closes = 1;
 
-/// True when type and flags fit, and the words from `used` on are zero.
-bool shaped(const FrameHeader& header, FrameType type, std::size_t used, std::uint16_t flags = 0) {
-  if (header.type != type || (header.flags & ~flags) != 0) return false;
-  for (std::size_t i = used; i < header.words.size(); i++)
-    if (header.words[i] != 0) return false;
-  return true;
-}
-
 }  // namespace
 
 void encode(FrameOutput& output, const Follow& message) {

@@ -25,6 +25,8 @@ constexpr std::array type_names{
     TypeName{FrameType::ping, "ping"},
     TypeName{FrameType::follow, "follow"},
     TypeName{FrameType::durable, "durable"},
+    TypeName{FrameType::sums, "sums"},
+    TypeName{FrameType::range, "range"},
     TypeName{FrameType::welcome, "welcome"},
     TypeName{FrameType::refused, "refused"},
     TypeName{FrameType::stream_opened, "stream_opened"},
@@ -40,7 +42,15 @@ constexpr std::array type_names{
     TypeName{FrameType::segment, "segment"},
     TypeName{FrameType::placed, "placed"},
     TypeName{FrameType::marks, "marks"},
+    TypeName{FrameType::sums_are, "sums_are"},
+    TypeName{FrameType::range_is, "range_is"},
 };
+
+constexpr std::array<bool, 256> known_types = [] {
+  std::array<bool, 256> known{};
+  for (const TypeName& entry : type_names) known[static_cast<std::uint8_t>(entry.type)] = true;
+  return known;
+}();
 
 }  // namespace
 
@@ -50,11 +60,13 @@ std::string_view frame_type_name(FrameType type) {
   return "unknown";
 }
 
-bool is_frame_type(std::uint8_t number) {
-  return (number >= static_cast<std::uint8_t>(FrameType::hello) &&
-          number <= static_cast<std::uint8_t>(FrameType::durable)) ||
-         (number >= static_cast<std::uint8_t>(FrameType::welcome) &&
-          number <= static_cast<std::uint8_t>(FrameType::marks));
+bool is_frame_type(std::uint8_t number) { return known_types[number]; }
+
+bool shaped(const FrameHeader& header, FrameType type, std::size_t used, std::uint16_t flags) {
+  if (header.type != type || (header.flags & ~flags) != 0) return false;
+  for (std::size_t i = used; i < header.words.size(); i++)
+    if (header.words[i] != 0) return false;
+  return true;
 }
 
 std::uint64_t frame_checksum(const FrameHeader& header) {

@@ -39,6 +39,8 @@ enum class FrameType : std::uint8_t {
   ping = 9,
   follow = 10,
   durable = 11,
+  sums = 13,
+  range = 14,
   // server to client
   welcome = 129,
   refused = 130,
@@ -55,6 +57,8 @@ enum class FrameType : std::uint8_t {
   segment = 141,
   placed = 142,
   marks = 143,
+  sums_are = 146,
+  range_is = 147,
 };
 
 /// "open_stream"; "unknown" for a number that is no type.
@@ -90,6 +94,9 @@ struct Frame {
 
 /// The checksum `header` should carry.
 std::uint64_t frame_checksum(const FrameHeader& header);
+
+/// True when type and flags fit, and the words from `used` on are zero.
+bool shaped(const FrameHeader& header, FrameType type, std::size_t used, std::uint16_t flags = 0);
 
 /// Checks the 64 bytes at the front of `bytes` (at least 64): magic, checksum, then version, type, reserved field and
 /// that the whole frame is at most `bytes_max`. Nothing but the checksum is believed before it fits.

@@ -28,14 +28,6 @@ Result<Position> unpacked(const PositionBytes& bytes) {
   return Position{static_cast<PositionKind>(bytes.kind), Day{bytes.day}, bytes.value};
 }
 
-/// True when type and flags fit, and the words from `used` on are zero.
-bool shaped(const FrameHeader& header, FrameType type, std::size_t used, std::uint16_t flags = 0) {
-  if (header.type != type || (header.flags & ~flags) != 0) return false;
-  for (std::size_t i = used; i < header.words.size(); i++)
-    if (header.words[i] != 0) return false;
-  return true;
-}
-
 bool bare(const Frame& frame, FrameType type, std::size_t used) {
   return shaped(frame.header, type, used) && frame.body.empty();
 }

@@ -104,6 +104,8 @@ class Connection {
     encode(output, message);
     send(output);
   }
+  /// Queues what is a frame already.
+  void answer_encoded(const FrameOutput& frame) { send(frame); }
   void refuse_request(std::uint64_t request_id, Error error, std::uint64_t detail = 0);
   void read_ended() { check_finished(); }
   /// A read wants memory for its next piece; false = the connection holds enough, await chunk_ended().
@@ -143,6 +145,7 @@ class Connection {
   void stat(const Frame& frame);
   void follow(const Frame& frame);
   void follower_durable(const Frame& frame);
+  void segment_range(const Frame& frame);
   void refuse_not_leader(std::uint64_t request_id, bool closing);
   ReadStream* find_read(std::uint64_t request_id);
 

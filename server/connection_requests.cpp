@@ -4,7 +4,9 @@
 #include <algorithm>
 
 #include "base/hash.hpp"
+#include "protocol/ranges.hpp"
 #include "replica/leader_stream.hpp"
+#include "replica/segment_ranges.hpp"
 #include "server/connection.hpp"
 #include "server/core.hpp"
 #include "server/read_stream.hpp"
@@ -24,6 +26,8 @@ void Connection::handle(const Frame& frame) {
     case FrameType::stat: return stat(frame);
     case FrameType::follow: return follow(frame);
     case FrameType::durable: return follower_durable(frame);
+    case FrameType::sums:
+    case FrameType::range: return segment_range(frame);
     case FrameType::ping: {
       auto ping = wire::decode_ping(frame);
       if (!ping) return refuse(ping.error());
@@ -77,6 +81,27 @@ void Connection::register_producer(const Frame& frame) {
   auto request = wire::decode_register_producer(frame);
   if (!request) return refuse(request.error());
   reactor().spawn(register_and_answer(core_, *shard_, id_, *request));
+}
+
+namespace {
+
+Task<> read_and_answer(Core& core, Shard& shard, std::uint64_t connection_id, wire::RangeAsked asked) {
+  auto reading = shard.ranges().answer(asked);
+  auto answer = co_await reading;
+  Connection* connection = core.find(connection_id);
+  if (connection == nullptr || connection->ending()) co_return Result<>();
+  if (answer) connection->answer_encoded(*answer);
+  else connection->refuse_request(asked.request_id, shard.told(answer.error()));
+  co_return Result<>();
+}
+
+}  // namespace
+
+void Connection::segment_range(const Frame& frame) {
+  auto asked = wire::decode_range_asked(frame);
+  if (!asked && asked.error() == Error::bad_frame) return refuse(Error::bad_frame);
+  if (!asked) return refuse_request(frame.header.request_id, asked.error(), wire::sums_range_max);
+  reactor().spawn(read_and_answer(core_, *shard_, id_, *asked));
 }
 
 ReadStream* Connection::find_read(std::uint64_t request_id) {

@@ -229,16 +229,9 @@ Task<DataDirectory> open_data_directory(Reactor& reactor, const ServerConfig& co
 }
 
 Task<std::uint32_t> peek_shard_count(Reactor& reactor, std::string directory) {
-  auto opening = File::open(reactor, directory + "/node.meta", open_read);
-  auto file = co_await opening;
-  if (!file) co_return std::uint32_t{0};
-  AlignedMemory blocks(2 * block_bytes);
-  auto reading = file->read(0, blocks.bytes());
-  auto read = co_await reading;
-  if (!read || *read != blocks.size()) co_return std::uint32_t{0};
-  auto slot =
-      choose_node_slot(blocks.bytes().first(block_bytes), blocks.bytes().subspan(block_bytes), OpenFor::reading);
-  co_return slot ? slot->value.shard_count : 0;
+  auto peeking = peek_node_meta(reactor, directory + "/node.meta", true);
+  const auto node = co_await peeking;
+  co_return node ? node->shard_count : 0;
 }
 
 std::string shard_directory(const DataDirectory& directory, ShardIndex shard) {

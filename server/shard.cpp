@@ -44,6 +44,7 @@ Task<> Shard::open(LogOptions options) {
                        fmt::format("shard {}: {} batches that were durable cannot be read any more; their ranges "
                                    "answer data_loss, all else is served",
                                    index_.value, report_.lost_batches));
+  ranges_ = std::make_unique<SegmentRanges>(*log_);
   start_following();
   co_return Result<>();
 }
@@ -79,6 +80,11 @@ Task<> Shard::stop() {
     follower_->stop();
     while (!follower_->ended()) co_await follower_->end_signal().wait();
   }
+  if (ranges_) {
+    auto draining = ranges_->drain();
+    auto drained = co_await draining;
+    static_cast<void>(drained);
+  }
   auto stopping = log_->stop();
   auto stopped = co_await stopping;
   acknowledge(log_->watermarks().durable);
@@ -89,6 +95,7 @@ void Shard::close() {
   waiting_for_commit_.clear();
   waiting_for_room_.clear();
   follower_.reset();
+  ranges_.reset();
   log_.reset();
 }
 

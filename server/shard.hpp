@@ -11,6 +11,7 @@
 #include "reactor/reactor.hpp"
 #include "replica/follower.hpp"
 #include "replica/leader_stream.hpp"
+#include "replica/segment_ranges.hpp"
 #include "storage/extent.hpp"
 #include "storage/log.hpp"
 
@@ -63,6 +64,8 @@ class Shard final : public LogListener, private FollowerWatch, private TurnHook 
 
   /// This node's own following; nullptr on a leader.
   const Follower* follower() const { return follower_.get(); }
+  /// What others ask about the bytes of its segments.
+  SegmentRanges& ranges() { return *ranges_; }
   /// Those that follow this shard.
   const std::vector<LeaderStream*>& followers() const { return followers_; }
   void add_follower(LeaderStream& stream) { followers_.push_back(&stream); }
@@ -87,6 +90,7 @@ class Shard final : public LogListener, private FollowerWatch, private TurnHook 
   const ShardIndex index_;
   OpeningReport report_;
   std::unique_ptr<Log> log_;
+  std::unique_ptr<SegmentRanges> ranges_;
   std::unique_ptr<Follower> follower_;
   std::vector<LeaderStream*> followers_;
 

@@ -1,6 +1,7 @@
 #include "server/verify_run.hpp"
 
 #include <optional>
+#include <utility>
 
 #include "reactor/posix_kernel.hpp"
 
@@ -8,12 +9,19 @@ namespace millrace {
 
 namespace {
 
-Task<> run(Reactor& reactor, std::string directory, bool buffered, VerifyVisitor& visitor,
-           std::optional<Result<VerifyReport>>& outcome) {
-  auto verifying = verify_directory(reactor, std::move(directory), VerifyOptions{.buffered = buffered}, visitor);
-  auto report = co_await verifying;
+template <class Report>
+Task<> keep(Task<Report> task, std::optional<Result<Report>>& outcome) {
+  auto report = co_await task;
   outcome.emplace(std::move(report));
   co_return Result<>();
+}
+
+template <class Report>
+Result<Report> run(Reactor& reactor, Task<Report> task) {
+  std::optional<Result<Report>> outcome;
+  reactor.spawn(keep(std::move(task), outcome));
+  while (!outcome) reactor.turn(wait_forever);
+  return std::move(*outcome);
 }
 
 }  // namespace
@@ -21,10 +29,20 @@ Task<> run(Reactor& reactor, std::string directory, bool buffered, VerifyVisitor
 Result<VerifyReport> run_verify(const std::string& directory, bool buffered, VerifyVisitor& visitor) {
   PosixKernel kernel;
   Reactor reactor(kernel);
-  std::optional<Result<VerifyReport>> outcome;
-  reactor.spawn(run(reactor, directory, buffered, visitor, outcome));
-  while (!outcome) reactor.turn(wait_forever);
-  return std::move(*outcome);
+  return run(reactor, verify_directory(reactor, directory, VerifyOptions{.buffered = buffered}, visitor));
+}
+
+Result<CompareReport> run_compare(const std::string& directory, const CompareOptions& options, CompareVisitor& visitor,
+                                  std::string& complaint) {
+  constexpr std::size_t receive_buffers = 8, receive_buffer_bytes = 64 * KiB;
+  PosixKernel kernel;
+  Reactor reactor(kernel);
+  const auto receiving = kernel.provide_buffers(receive_buffers, receive_buffer_bytes);
+  if (!receiving) {
+    complaint = "there is no memory to receive into";
+    return fail(receiving.error());
+  }
+  return run(reactor, compare_directory(reactor, directory, options, visitor, complaint));
 }
 
 }  // namespace millrace

@@ -100,6 +100,21 @@ Task<NodeSlot> read_node(File& file, std::string path, bool heal, std::string& d
 
 }  // namespace
 
+Task<NodeSlot> peek_node_meta(Reactor& reactor, std::string path, bool buffered) {
+  auto opening = File::open(reactor, path, open_read | direct_flag(buffered));
+  auto file = co_await opening;
+  if (!file) co_return fail(file.error());
+  AlignedMemory blocks(2 * block_bytes);
+  auto reading = read_around(*file, 0, blocks.bytes());
+  auto read = co_await reading;
+  if (!read) co_return fail(read.error());
+  if (read->bytes != blocks.size()) co_return fail(Error::corrupt);
+  const auto slot =
+      choose_node_slot(blocks.bytes().first(block_bytes), blocks.bytes().subspan(block_bytes), OpenFor::reading);
+  if (!slot) co_return fail(slot.error());
+  co_return slot->value;
+}
+
 Task<NodeSlot> open_node_meta(Reactor& reactor, std::string path, NodeMetaWanted wanted, std::string& diagnosis) {
   MR_ASSERT(wanted.shard_count >= 1 && wanted.shard_count <= shard_count_max);
   auto opening = File::open(reactor, path, open_read | open_write | direct_flag(wanted.buffered));

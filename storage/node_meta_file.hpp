@@ -30,6 +30,10 @@ struct NodeMetaWanted {
 /// day offset that differs is refused (invalid_argument) with the reason in `diagnosis`. Others: corrupt, unsupported_version.
 Task<NodeSlot> open_node_meta(Reactor& reactor, std::string path, NodeMetaWanted wanted, std::string& diagnosis);
 
+/// Who a directory belongs to, read without judging or healing it. Errors: those of opening and reading, corrupt,
+/// unsupported_version.
+Task<NodeSlot> peek_node_meta(Reactor& reactor, std::string path, bool buffered);
+
 class ShardMeta {
  public:
   /// Errors: not_found, corrupt, unsupported_version; the cure is in `diagnosis`.

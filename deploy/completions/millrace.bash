@@ -20,7 +20,7 @@ _millrace() {
     read) flags="--server --data --stream --from --until --type --count --follow --format --delimiter --buffered --retry" ;;
     stat) flags="--server --data --json --buffered --retry" ;;
     status) flags="--server --json --retry" ;;
-    verify) flags="--data --json --buffered" ;;
+    verify) flags="--data --against --json --buffered" ;;
     doctor) flags="--data --json" ;;
   esac
   COMPREPLY=($(compgen -W "$flags --help" -- "$cur"))

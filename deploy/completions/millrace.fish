@@ -24,6 +24,7 @@ complete -c millrace -n "__fish_seen_subcommand_from serve" -l config -r -F
 complete -c millrace -n "__fish_seen_subcommand_from serve" -l kernel -x -a "auto uring posix"
 complete -c millrace -n "__fish_seen_subcommand_from serve read stat verify" -l buffered
 complete -c millrace -n "__fish_seen_subcommand_from append read stat status" -l retry -x
+complete -c millrace -n "__fish_seen_subcommand_from verify" -l against -x -d "HOST:PORT"
 complete -c millrace -n "__fish_seen_subcommand_from serve" -l insecure
 complete -c millrace -n "__fish_seen_subcommand_from serve" -l connections-max -x
 complete -c millrace -n "__fish_seen_subcommand_from serve" -l accept-clock

@@ -1,0 +1,98 @@
+#include "replica/peer.hpp"
+
+#include <utility>
+
+#include "protocol/answers.hpp"
+
+namespace millrace {
+
+Peer::Peer(Reactor& reactor, Address address) : reactor_(reactor), address_(std::move(address)) {
+  silence_.context = this;
+  silence_.fire = [](Timer& timer) { static_cast<Peer*>(timer.context)->abort(); };
+}
+
+Peer::~Peer() { reactor_.disarm(silence_); }
+
+void Peer::abort() {
+  if (socket_) socket_->abort();
+}
+
+Task<wire::Welcome> Peer::greet(ShardIndex shard, std::string name) {
+  const Nanos deadline = reactor().now() + peer_connect_max;
+  auto connecting = connect(reactor_, address_, deadline);
+  auto descriptor = co_await connecting;
+  if (!descriptor) co_return fail(descriptor.error());
+  socket_ = std::make_unique<Socket>(reactor_, *descriptor);
+  parser_ = std::make_unique<FrameParser>(memory_);
+  wire::Hello hello;
+  hello.request_id = 1;
+  hello.shard = shard;
+  hello.client_name = std::move(name);
+  FrameOutput output;
+  encode(output, hello);
+  auto asking = ask(std::move(output), hello.request_id);
+  auto frame = co_await asking;
+  if (!frame) co_return fail(frame.error());
+  co_return wire::decode_welcome(*frame);
+}
+
+Task<Frame> Peer::ask(FrameOutput request, std::uint64_t request_id) {
+  refusal_.clear();
+  if (!socket_ || !socket_->send(request)) co_return fail(Error::connection_lost);
+  const Nanos deadline = reactor().now() + peer_answer_max;
+  reactor().arm(silence_, deadline);
+  Result<Frame> answer = fail(Error::connection_lost);
+  do {
+    auto receiving = receive();
+    answer = co_await receiving;
+  } while (answer && answer->header.request_id != request_id && answer->header.request_id != 0);
+  reactor().disarm(silence_);
+  if (!answer || answer->header.type != FrameType::refused) co_return std::move(answer);
+  const auto refused = wire::decode_refused(*answer);
+  if (!refused) co_return fail(Error::bad_frame);
+  refusal_ = std::string(refused->text);
+  co_return fail(refused->error);
+}
+
+Task<wire::RangeGiven> Peer::ask_range(wire::RangeAsked asked) {
+  asked.request_id = next_id_++;
+  FrameOutput request;
+  encode(request, asked);
+  auto asking = ask(std::move(request), asked.request_id);
+  auto frame = co_await asking;
+  if (!frame) co_return fail(frame.error());
+  auto given = wire::decode_range_given(*frame);
+  const bool fits = given && given->kind == asked.kind && given->begin == asked.begin && given->end <= asked.end;
+  if (given && !fits) co_return fail(Error::bad_frame);
+  co_return std::move(given);
+}
+
+Task<Frame> Peer::receive() {
+  while (true) {
+    if (!input_.empty()) {
+      auto frame = parser_->next(input_);
+      if (!frame) co_return fail(frame.error());
+      if (*frame) co_return **frame;
+    }
+    if (buffer_) socket_->recycle(*std::exchange(buffer_, std::nullopt));
+    auto received = co_await socket_->receive();
+    if (!received) co_return fail(received.error());
+    if (received->length == 0) co_return fail(Error::connection_lost);
+    buffer_ = *received;
+    input_ = Bytes(received->data, received->length);
+  }
+}
+
+Task<> Peer::close() {
+  if (!socket_) co_return Result<>{};
+  if (buffer_) socket_->recycle(*std::exchange(buffer_, std::nullopt));
+  input_ = {};
+  parser_.reset();
+  const Nanos until = reactor().now() + nanos_per_second;
+  auto closing = socket_->close(until);
+  auto closed = co_await closing;
+  socket_.reset();
+  co_return std::move(closed);
+}
+
+}  // namespace millrace

@@ -1,0 +1,60 @@
+// A connection to another node, for one question at a time: greets it as a follower does, sends a frame, waits for the answer.
+//
+// Thread: the reactor's. close() must have ended before it is destroyed.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "protocol/frame_parser.hpp"
+#include "protocol/handshake.hpp"
+#include "protocol/ranges.hpp"
+#include "reactor/kernel.hpp"
+#include "reactor/reactor.hpp"
+#include "reactor/socket.hpp"
+
+namespace millrace {
+
+/// How long connecting, and each answer, may take.
+inline constexpr Nanos peer_connect_max = 2 * nanos_per_second;
+inline constexpr Nanos peer_answer_max = 10 * nanos_per_second;
+
+class Peer {
+ public:
+  Peer(Reactor& reactor, Address address);
+  ~Peer();
+  Peer(const Peer&) = delete;
+  Peer& operator=(const Peer&) = delete;
+  Reactor& reactor() { return reactor_; }
+
+  /// Errors: those of connecting, of the handshake, and what the node refuses with.
+  Task<wire::Welcome> greet(ShardIndex shard, std::string name);
+  /// The first frame with this request id that comes back; valid until the next call. A `refused` is its error, and its sentence
+  /// stands in refusal().
+  Task<Frame> ask(FrameOutput request, std::uint64_t request_id);
+  /// A range of a segment; the request id is chosen here. Errors: as SegmentRanges::answer().
+  Task<wire::RangeGiven> ask_range(wire::RangeAsked asked);
+  /// Its sentence, when a node refused; else empty.
+  const std::string& refusal() const { return refusal_; }
+  /// Ends what waits, soon.
+  void abort();
+  Task<> close();
+
+ private:
+  Task<Frame> receive();
+
+  Reactor& reactor_;
+  const Address address_;
+  std::unique_ptr<Socket> socket_;
+  HeapFrameMemory memory_;
+  std::unique_ptr<FrameParser> parser_;
+  std::optional<ProvidedBuffer> buffer_;
+  Bytes input_;
+  std::string refusal_;
+  std::uint64_t next_id_ = 2;
+  Timer silence_;
+};
+
+}  // namespace millrace
