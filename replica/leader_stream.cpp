@@ -278,6 +278,8 @@ Task<bool> LeaderStream::next_segment() {
   auto reading = read_header(**next);
   auto header = co_await reading;
   if (!header) co_return fail(header.error());
+  // The end of a closed segment may still be on its way to the file: neither in memory nor readable for a moment.
+  if (header->previous_length > group_ && log_.view().readable_of(key_) != UINT64_MAX) co_return false;
   if (header->previous_length != group_ || from_ != group_header_bytes) co_return fail(Error::data_loss);
   key_ = **next;
   group_ = block_bytes;

@@ -55,11 +55,18 @@ Task<Frame> Peer::ask(FrameOutput request, std::uint64_t request_id) {
 }
 
 Task<wire::RangeGiven> Peer::ask_range(wire::RangeAsked asked) {
-  asked.request_id = next_id_++;
-  FrameOutput request;
-  encode(request, asked);
-  auto asking = ask(std::move(request), asked.request_id);
-  auto frame = co_await asking;
+  Result<Frame> frame = fail(Error::retry_later);
+  const Nanos give_up = reactor().now() + peer_answer_max;
+  while (!frame && frame.error() == Error::retry_later && reactor().now() < give_up) {
+    asked.request_id = next_id_++;
+    FrameOutput request;
+    encode(request, asked);
+    auto asking = ask(std::move(request), asked.request_id);
+    frame = co_await asking;
+    if (frame || frame.error() != Error::retry_later) break;
+    const Nanos again = reactor().now() + peer_retry_after;
+    co_await Sleep(reactor(), again);
+  }
   if (!frame) co_return fail(frame.error());
   auto given = wire::decode_range_given(*frame);
   const bool fits = given && given->kind == asked.kind && given->begin == asked.begin && given->end <= asked.end;

@@ -20,6 +20,8 @@ namespace millrace {
 /// How long connecting, and each answer, may take.
 inline constexpr Nanos peer_connect_max = 2 * nanos_per_second;
 inline constexpr Nanos peer_answer_max = 10 * nanos_per_second;
+/// A node that is busy with others is asked again after so long.
+inline constexpr Nanos peer_retry_after = 20 * nanos_per_milli;
 
 class Peer {
  public:

@@ -301,15 +301,20 @@ Task<> LogCore::reopen() {
     co_await Sleep(reactor_, again);
   }
   writer_.reset();
-  if (cut_) {
+  Result<> prepared{};
+  if (forget_) {
+    auto forgetting = forget_derived(*std::exchange(forget_, std::nullopt));
+    prepared = co_await forgetting;
+  }
+  if (cut_ && prepared) {
     auto cutting = cut_files(*std::exchange(cut_, std::nullopt));
-    auto was_cut = co_await cutting;
-    if (!was_cut) {
-      reopening_ = false;
-      state_ = State::closed;
-      notify_progress();
-      co_return fail(was_cut.error());
-    }
+    prepared = co_await cutting;
+  }
+  if (!prepared) {
+    reopening_ = false;
+    state_ = State::closed;
+    notify_progress();
+    co_return fail(prepared.error());
   }
   tables_ = std::make_unique<Tables>();
   spare_.reset();

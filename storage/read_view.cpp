@@ -158,6 +158,16 @@ void ReadView::day_dropped(Day day) {
   index_->day_dropped(day);
 }
 
+void ReadView::forget_derived(Day day) {
+  MR_ASSERT(!writing_);
+  closing_.clear();
+  std::erase(whole_, day);
+  index_->forget(day);
+  state_.reset();
+  state_saved_ = {};
+  state_behind_ = UINT64_MAX / 2;
+}
+
 void ReadView::lost(LostLsns range) { losses_.push_back(range); }
 
 void ReadView::failed() {

@@ -122,6 +122,8 @@ class ReadView {
   void drop_before(SegmentKey first);
   /// The day has no segment left, and its directory goes away with the index in it.
   void day_dropped(Day day);
+  /// The index of this day and the state file go away, to be derived anew; begin() follows.
+  void forget_derived(Day day);
   void lost(LostLsns range);
   /// The log failed: readers get not_ready until ready() is called again; nothing that is not durable is readable.
   void failed();
