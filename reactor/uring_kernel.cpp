@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <ctime>
+#include <thread>
 
 #include "base/assert.hpp"
 #include "base/time.hpp"
@@ -28,6 +29,8 @@ Nanos clock_nanos(clockid_t clock) {
 
 // How long the destructor waits for cancelled operations to end.
 constexpr Nanos shutdown_wait_max = nanos_per_second;
+// A thread that cannot be woken is a server that hangs: better one that ends.
+constexpr int wake_tries_max = 1000;
 // More than two io-wq workers only fight over the cores; bounded and unbounded work each.
 constexpr unsigned system_workers_max = 2;
 
@@ -243,7 +246,12 @@ void UringKernel::wake() {
   if (woken_.exchange(true, std::memory_order_seq_cst)) return;  // somebody else's wake has not been consumed yet
   if (!sleeping_.exchange(false, std::memory_order_seq_cst)) return;
   if (message_wake_) {
+    // It worked when it was tried; what can fail since is the system's memory, for a moment.
     int failed = send_ring_message(ring_->descriptor(), data_wake_message);
+    for (int tries = 1; failed != 0 && tries < wake_tries_max; ++tries) {
+      std::this_thread::yield();
+      failed = send_ring_message(ring_->descriptor(), data_wake_message);
+    }
     MR_ASSERT(failed == 0);
     return;
   }

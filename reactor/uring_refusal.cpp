@@ -109,7 +109,7 @@ std::string cause_of(const MissingFeature& feature, int system_errno, const char
     case ENOSYS: return standing.seccomp == seccomp_filter ? allow : too_old;
     case EINVAL:
     case EBADF:  // an opcode that was not known took the number for a descriptor
-    case EOPNOTSUPP: return too_old;
+    case EOPNOTSUPP: return standing.seccomp == seccomp_filter ? too_old + ", or " + allow : too_old;
     case ENOMEM: return why_no_memory(standing);
     case EMFILE: return "the limit on open files is too low for the table; raise it with `ulimit -n`";
     default: return std::strerror(system_errno);

@@ -75,7 +75,9 @@ Error Opening::refuse(Error error, std::string diagnosis) {
     report_.diagnosis = std::move(diagnosis);
     // What cannot be read or written says why; what was judged says it itself.
     if (report_.diagnosis.ends_with(" cannot be read") || report_.diagnosis.find(": cannot be ") != std::string::npos)
-      report_.diagnosis += " (" + std::string(error_name(error)) + "): " + std::string(error_text(error));
+      report_.diagnosis += " (" + std::string(error_name(error)) + "): " +
+                           (error == Error::no_space ? "the disk is full; free some space and start again"
+                                                     : std::string(error_text(error)));
   }
   return error;
 }
@@ -95,7 +97,10 @@ Task<OpenedLog> Opening::run() {
   }
   auto opening_tail = open_tail();
   auto tail = co_await opening_tail;
-  if (!tail) co_return fail(refuse(tail.error(), tail_path(options_.directory) + ": cannot be read"));
+  if (!tail)
+    co_return fail(refuse(
+        tail.error(),
+        tail_path(options_.directory) + (tail.error() == Error::no_space ? ": cannot be made" : ": cannot be read")));
   auto finding = find_candidates();
   auto found = co_await finding;
   if (!found) co_return fail(refuse(found.error(), options_.directory + ": its segments cannot be listed"));

@@ -57,6 +57,25 @@ def disk_full(case):
     return f"{len(stored) >> 20} MiB acknowledged before no_space, all read back; resumed by itself"
 
 
+def start_on_a_full_disk(case):
+    """A server that cannot start says so, and what to do: it does not wait."""
+    mounted = loop_mount(case, 64)
+    with open(os.path.join(mounted, "ballast"), "wb", buffering=0) as file:
+        try:
+            while file.write(b"b" * (1 << 20)) == 1 << 20:
+                pass
+        except OSError:
+            pass  # full now
+    server = case.server(name=os.path.join(mounted, "data"), wait=False)
+    status = server.wait_for_end()
+    expect(status == 1 and "the disk is full; free some space and start again" in server.said, f"exit {status}: {server.said}")
+    expect("resumes" not in server.said and "cannot be read" not in server.said, server.said)
+    os.unlink(os.path.join(mounted, "ballast"))
+    server = case.server(name=os.path.join(mounted, "data"))
+    server.expect_alive()
+    server.stop()
+
+
 def closed_segments(folder):
     found = sorted(os.path.join(path, name) for path, _, names in os.walk(folder) for name in names
                    if name.startswith("data0") and name[4:].isdigit())
@@ -219,6 +238,7 @@ def shard_count_is_fixed(case):
 if __name__ == "__main__":
     sys.exit(main("disk", [
         ("disk_full", disk_full),
+        ("start_on_a_full_disk", start_on_a_full_disk),
         ("damaged_closed_segment", damaged_closed_segment),
         ("damaged_front", damaged_front),
         ("missing_segment", missing_segment),

@@ -93,6 +93,8 @@ TEST(UringRefusedTest, a_missing_feature_has_the_cause_of_its_errno) {
   EXPECT_TRUE(has(line(EPERM, filtered()), "(EPERM: "));
   EXPECT_TRUE(has(line(ENOSYS, plain()), "(ENOSYS: this kernel lacks it; run on Linux 5.19"));
   EXPECT_TRUE(has(line(EINVAL, filtered()), "(EINVAL: this kernel lacks it; run on Linux 5.19"));
+  EXPECT_TRUE(has(line(EINVAL, filtered()), "or a seccomp filter denies io_uring_register"));
+  EXPECT_FALSE(has(line(EINVAL, plain()), "seccomp"));
   EXPECT_TRUE(has(line(ENOMEM, limited), "(ENOMEM: the limit on locked memory, 64 KiB, is used up"));
   EXPECT_TRUE(has(line(ENOMEM, plain()), "(ENOMEM: the machine is out of memory"));
   EXPECT_TRUE(has(line(EMFILE, plain()), "ulimit -n"));
