@@ -1,6 +1,7 @@
 #include "reactor/uring_kernel.hpp"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -8,7 +9,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <ctime>
-#include <thread>
 
 #include "base/assert.hpp"
 #include "base/time.hpp"
@@ -249,7 +249,7 @@ void UringKernel::wake() {
     // It worked when it was tried; what can fail since is the system's memory, for a moment.
     int failed = send_ring_message(ring_->descriptor(), data_wake_message);
     for (int tries = 1; failed != 0 && tries < wake_tries_max; ++tries) {
-      std::this_thread::yield();
+      ::sched_yield();
       failed = send_ring_message(ring_->descriptor(), data_wake_message);
     }
     MR_ASSERT(failed == 0);
