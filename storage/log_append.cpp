@@ -260,11 +260,14 @@ StreamBounds LogCore::stream_bounds(StreamId stream) const {
   return {true, found.first_kept, found.next_offset, found.begin};
 }
 
+StreamInfo LogCore::info_of(const Stream& stream) {
+  return {stream.id, stream.name, stream.next_offset, stream.first(), stream.next_id, stream.day};
+}
+
 Result<StreamInfo> LogCore::find_stream(StreamId id) const {
   const std::uint32_t number = tables_->streams().find(id);
   if (number == Catalogue::none || !tables_->streams().at(number).exists()) return fail(Error::unknown_stream);
-  const Stream& stream = tables_->streams().at(number);
-  return StreamInfo{stream.id, stream.name, stream.next_offset, stream.first(), stream.next_id, stream.day};
+  return info_of(tables_->streams().at(number));
 }
 
 }  // namespace millrace

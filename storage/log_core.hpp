@@ -135,6 +135,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   void begin_segment(SegmentKey key, const SegmentHeader& header);
   void begin_day(Day day);
   SegmentKey next_key(Day day) const;
+  static StreamInfo info_of(const Stream& stream);
   void supply();
   /// The batch at `lsn` waits for a file that cannot be opened now.
   bool stalled(Lsn lsn) const;
@@ -142,7 +143,8 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   Task<> supply_current();
   Task<> supply_spare();
   Task<> give_back(SegmentKey key);
-  Task<std::vector<std::uint64_t>> borders_of(File& file);
+  /// Asks the filesystem where the file's extents end. One that does not say, or scattered the file, gets writes that cross them.
+  Task<> note_borders(NamedSegment& segment);
   Task<> make_day_directory(Day day);
 
   // Days: log_days.cpp.

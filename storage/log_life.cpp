@@ -5,7 +5,6 @@
 #include "base/assert.hpp"
 #include "base/mutant.hpp"
 #include "storage/log_core.hpp"
-#include "storage/state_load.hpp"
 
 namespace millrace {
 
@@ -140,24 +139,15 @@ Task<> LogCore::open_files(OpeningReport& report) {
     report.diagnosis = options_.directory + ": cannot be listed";
     co_return fail(indexed.error());
   }
-  if (opened->resume && opened->looked_up != opened->last.key) {
-    auto asking = describes(view_->index(), opened->last.key);
-    auto described = co_await asking;
-    if (!described) co_return fail(described.error());
-    opened->described = *described;
-  }
-  // A segment is closed before its successor has a file. After a crash in between its run is in the index, and perhaps in the
-  // state: what still fits behind it would be in neither.
-  opened->resume = opened->resume && !opened->described;
   if (opened->resume) {
-    auto asking = borders_of(opened->last.file);
-    auto borders = co_await asking;
-    opened->last.borders = std::move(*borders);
+    auto noting = note_borders(opened->last);
+    auto noted = co_await noting;
+    static_cast<void>(noted);
   }
   if (opened->spare) {
-    auto asking = borders_of(opened->spare->file);
-    auto borders = co_await asking;
-    opened->spare->borders = std::move(*borders);
+    auto noting = note_borders(*opened->spare);
+    auto noted = co_await noting;
+    static_cast<void>(noted);
   }
   const PendingGroup pending = std::move(opened->pending);
   take_over(std::move(*opened));
@@ -419,7 +409,7 @@ std::size_t LogCore::visit_streams(std::size_t from, std::size_t most,
   for (std::size_t number = from; number < end; ++number) {
     const Stream& stream = streams.at(static_cast<std::uint32_t>(number));
     if (!stream.exists()) continue;
-    visit({stream.id, stream.name, stream.next_offset, stream.first(), stream.next_id, stream.day});
+    visit(info_of(stream));
   }
   return end < streams.size() ? end : 0;
 }

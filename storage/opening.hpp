@@ -45,10 +45,8 @@ struct OpenedLog {
   NamedSegment last;
   SegmentHeader header;
   SegmentEnd end;
-  bool in_view = false;                 // the view has it as the open one
-  bool resume = false;                  // appends go on in it, at end.length
-  std::optional<SegmentKey> looked_up;  // the segment whose run was looked for in the index
-  bool described = false;               // it has one
+  bool in_view = false;  // the view has it as the open one
+  bool resume = false;   // appends go on in it, at end.length
 
   std::optional<NamedSegment> spare;  // the named successor, all zeros
   std::vector<NamedSegment> surplus;  // more such behind it: a crash came before the spare was begun
@@ -142,6 +140,7 @@ class Opening final : private RecoveryVisitor {
   std::vector<Day> days_;
   std::vector<GroupMark> scanned_groups_;  // of the segment scanned last
   std::vector<Candidate> candidates_;      // from the newest begun segment on, ascending
+  bool described_ = false;                 // the index has a run of the newest begun segment: it was closed
   SegmentKey derive_from_{};               // closed segments from here on get their runs anew
   bool feeding_view_ = false;              // batches come from the segment that stays open
   std::optional<SegmentKey> nameless_;     // being scanned without a readable header

@@ -83,7 +83,6 @@ Task<> Opening::load_tables() {
   const SegmentKey newest = candidates_.front().segment.key;
   SegmentKey from = opened_.first_kept;
   if (mutant("dedupe_lost_at_restart")) co_return Result<>{};
-  if (!(from < newest)) co_return Result<>{};
   report_.step = "loading the tables";
   StateLoadOptions wanted{.shard_directory = options_.directory,
                           .log_id = meta_.node().log_id,
@@ -96,11 +95,12 @@ Task<> Opening::load_tables() {
   if (!load && load.error() != Error::corrupt && load.error() != Error::io_failed) co_return fail(load.error());
   if (load) {
     report_.reads += load->reads;
-    opened_.looked_up = newest;
-    opened_.described = load->described;
+    described_ = load->described;
     from = load->next;
   } else {
-    // Derivable files are never a reason not to start.
+    // Derivable files are never a reason not to start. Whether they describe the newest segment nobody knows then; a copy's do not
+    // as long as its leader may go on in it.
+    described_ = !options_.follow;
     report_.notes.push_back("the index or the state file is damaged: the tables are read from the segments");
   }
   if (!(from < newest)) co_return Result<>{};
@@ -312,7 +312,9 @@ Task<> Opening::act_on(Verdict verdict, Candidate& candidate) {
   opened_.end = {verdict.segment_id, verdict.content_end, verdict.chain, verdict.next_lsn};
   opened_.next_lsn = verdict.next_lsn;
   opened_.chain = verdict.chain;
-  opened_.resume = verdict.go_on_here;
+  // A segment is closed before its successor has a file. After a crash in between its run is in the index, and perhaps in the
+  // state: what still fits behind it would be in neither.
+  opened_.resume = verdict.go_on_here && !described_;
   if (verdict.damaged) {
     report_.notes.push_back(path_of(candidate.segment.key) + ": " + std::string(recovery_row_text(verdict.row).reason) +
                             " Batches " + std::to_string(verdict.lost_first.value) + " to " +
