@@ -3,7 +3,9 @@
 
 import os
 import random
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -139,6 +141,79 @@ def sigterm_at_once(case):
     return f"stopped in {took:.2f} s while the first segment was being prepared"
 
 
+def ask_to_end(process, signal_number, within=10):
+    process.send_signal(signal_number)
+    began = time.monotonic()
+    process.wait(timeout=within)
+    return time.monotonic() - began
+
+
+def ctrl_c(case):
+    """Ctrl-C ends what a client reads, not what it has sent: that is acknowledged, summed up, and stored. A second one ends it at once."""
+    server = case.server()
+    command = [BINARY, "append", "--server", server.address, "--stream", "cut", "--batch-records", "100"]
+    client = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    text = lines(2_000_000, width=200)
+
+    def feed():
+        try:
+            client.stdin.write(text)
+        except BrokenPipeError:
+            pass
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    while not server.read("cut", check=False).stdout:
+        time.sleep(0.02)
+    ask_to_end(client, signal.SIGINT)
+    said = client.stderr.read().decode()
+    client.stderr.close()
+    feeder.join()
+    expect(client.returncode == 130, f"exit {client.returncode}: {said}")
+    summed = re.match(r"(\d+) records, (\d+) bytes, [\d.]+ seconds, \d+ records/s, commit p50 ", said)
+    expect(summed, f"this is no summary: {said}")
+    stored = server.read("cut").stdout
+    expect(text.startswith(stored) and len(stored) < len(text), f"{len(stored)} bytes of {len(text)} are stored")
+    expect(int(summed.group(1)) == stored.count(b"\n"), f"{stored.count(bytes([10]))} records are stored, and it said {said}")
+
+    idle = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    idle.stdin.write(lines(3))
+    idle.stdin.flush()
+    while not server.read("cut").stdout.endswith(lines(3)):
+        time.sleep(0.02)
+    ask_to_end(idle, signal.SIGTERM)
+    said = idle.communicate()[1].decode()
+    expect(idle.returncode == 143 and said.startswith("3 records, "), f"waiting for input: exit {idle.returncode}: {said}")
+
+    reading = subprocess.Popen([BINARY, "read", "--server", server.address, "--stream", "cut"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    reading.stdout.read(1)
+    reading.send_signal(signal.SIGINT)
+    said = reading.communicate(timeout=20)[1]
+    expect((reading.returncode, said) == (130, b""), f"read: exit {reading.returncode}: {said}")
+
+    stuck = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    stuck.stdin.write(lines(3))
+    stuck.stdin.flush()
+    while server.read("cut").stdout.count(b"record 2\n") < 3:
+        time.sleep(0.02)
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        stuck.stdin.write(lines(3))
+        stuck.stdin.flush()
+        time.sleep(0.3)
+        stuck.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        expect(stuck.poll() is None, "it did not wait for what it had sent")
+        took = ask_to_end(stuck, signal.SIGINT)
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    expect(stuck.returncode == -signal.SIGINT and took < 1, f"the second Ctrl-C: {stuck.returncode} after {took:.1f} s")
+    stuck.communicate()
+    server.expect_alive()
+    server.stop()
+    return f"interrupted after {summed.group(1)} of 2000000 records"
+
+
 def two_servers(case):
     server = case.server()
     began = time.monotonic()
@@ -187,6 +262,7 @@ if __name__ == "__main__":
         ("sigterm_under_load", sigterm_under_load),
         ("follow_through_stops", follow_through_stops),
         ("sigterm_at_once", sigterm_at_once),
+        ("ctrl_c", ctrl_c),
         ("two_servers", two_servers),
         ("port_in_use", port_in_use),
         ("restarts_are_quick", restarts_are_quick),
