@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Starting, stopping, killing and doubling: what was acknowledged is there, once, in order."""
 
+import json
 import os
 import random
 import re
@@ -83,6 +84,44 @@ def sigterm_under_load(case):
     expect(server.read("load").stdout == text, "records were lost or doubled by a clean stop")
     server.stop()
     return f"SIGTERM under load took {took:.2f} s"
+
+
+def sigterm_writes_the_index(case):
+    """A clean stop in the middle of closing segments leaves a run of each closed one, and none of the open one, which is gone on in."""
+    server = case.server()
+    command = [BINARY, "append", "--server", server.address, "--stream", "indexed", "--batch-records", "8", "--retry", "1s", "--quiet"]
+    client = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    text = lines(400_000, width=200)
+
+    def feed():
+        try:
+            client.stdin.write(text)
+        except BrokenPipeError:
+            pass
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    while json.loads(run("stat", "--server", server.address, "--json").stdout)["shards"][0]["segment_number"] < 3:
+        time.sleep(0.01)
+    server.stop()
+    client.kill()
+    client.wait()
+    feeder.join()
+
+    def verified():
+        report = json.loads(run("verify", "--data", server.data, "--json").stdout)
+        expect(report["damage_count"] == 0 and not report["notes"], f"verify: {report['notes']}")
+        expect(report["index_runs"] == report["segments"] - 1 and report["index_runs_lacking"] == 0, f"{report}")
+        return report
+
+    before = verified()
+    expect(before["segments"] >= 4, f"{before['segments']} segments")
+    server = case.server()
+    server.append("indexed", lines(3, first=1_000_000))
+    server.stop()
+    after = verified()
+    expect(after["segments"] == before["segments"], "the next start did not go on in the open segment")
+    return f"{before['index_runs']} closed segments of {before['segments']} are in the index, and {before['records']} records in all"
 
 
 def follow_through_stops(case):
@@ -260,6 +299,7 @@ if __name__ == "__main__":
         ("round_trip", round_trip),
         ("kill_loop", kill_loop),
         ("sigterm_under_load", sigterm_under_load),
+        ("sigterm_writes_the_index", sigterm_writes_the_index),
         ("follow_through_stops", follow_through_stops),
         ("sigterm_at_once", sigterm_at_once),
         ("ctrl_c", ctrl_c),
