@@ -10,9 +10,11 @@
 #include <cstdio>
 #include <cstring>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "base/quantity.hpp"
+#include "cli/interrupt.hpp"
 #include "cli/record_input.hpp"
 #include "millrace/client.hpp"
 #include "sdk/latency_histogram.hpp"
@@ -25,6 +27,8 @@ using std::chrono::steady_clock;
 
 constexpr std::uint32_t queued_batches = 8;
 constexpr std::chrono::milliseconds progress_every{200};
+/// How long what is in flight may take to be acknowledged after Ctrl-C.
+constexpr std::chrono::seconds interrupted_wait_max{5};
 
 /// What the I/O thread counts and the summary shows.
 struct Tally {
@@ -51,7 +55,8 @@ class AppendVerb final : public Verb {
   bool read_flags();
   bool open_input();
   int append_all(Client& client);
-  bool append_input(Producer& producer);
+  bool append_input(Producer& producer, const Interrupt& interrupt);
+  bool wait_for_answers(Producer& producer);
   void show_progress(bool force);
   void show_summary(double seconds);
   int complain(const std::string& text) const;
@@ -86,8 +91,7 @@ class AppendVerb final : public Verb {
 
 CLI::App* AppendVerb::declare(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("append", "Commit records from a file or from standard input to a stream.");
-  verb->add_option("--server", server_, "the server, or a leader and its followers: A,B (127.0.0.1:7070)")
-      ->option_text("HOST:PORT");
+  verb->add_option("--server", server_, "the server (127.0.0.1:7070)")->option_text("HOST:PORT");
   verb->add_option("--stream", stream_, "the stream; made with its first record")->option_text("NAME")->required();
   verb->add_option("--type", type_, "record type, 0 to 65535 (0)")->option_text("N");
   verb->add_option("--file", file_, "the input (standard input)")->option_text("FILE");
@@ -114,7 +118,9 @@ CLI::App* AppendVerb::declare(CLI::App& app) {
       " bytes.\n"
       "Without any record nothing is stored, and no stream is made. A server that restarts meanwhile is waited for; "
       "nothing is\n"
-      "stored twice. Exit 0: every record is on disk.");
+      "stored twice. Exit 0: every record is on disk. Ctrl-C ends the input: what was sent is waited for, and exit 130 "
+      "says that\n"
+      "the input may have had more; a second one ends at once.");
   return verb;
 }
 
@@ -181,25 +187,40 @@ int AppendVerb::append_all(Client& client) {
   begun_ = steady_clock::now();
   auto producer = client.producer(options);
   if (!producer) return complain(producer.problem().text());
-  bool good = append_input(*producer);
-  // As long as the retry time allows; the producer itself knows when to give up.
-  const auto flushed = producer->flush(std::chrono::hours(24));
-  if (!flushed) {
-    show_progress(true);
-    complain(flushed.problem().text());
-    good = false;
-  }
+  const Interrupt interrupt;
+  bool good = append_input(*producer, interrupt);
+  good = wait_for_answers(*producer) && good;
   const double seconds = std::chrono::duration<double>(steady_clock::now() - begun_).count();
   show_progress(true);
-  if (good && input_records_ == 0 && !quiet_)
+  if (good && input_records_ == 0 && !quiet_ && !Interrupt::requested())
     std::fprintf(stderr,
                  "millrace append: the input is empty: nothing was stored (a stream is made with its first record)\n");
   show_summary(seconds);
+  if (Interrupt::requested()) return Interrupt::exit_code();
   return good ? exit_ok : exit_failed;
 }
 
-bool AppendVerb::append_input(Producer& producer) {
-  RecordInput input(input_, delimiter_);
+/// As long as the retry time allows, the producer itself knows when to give up; after Ctrl-C not much longer.
+bool AppendVerb::wait_for_answers(Producer& producer) {
+  std::optional<steady_clock::time_point> deadline;
+  for (;;) {
+    const auto flushed = producer.flush(progress_every);
+    if (flushed) return true;
+    if (Interrupt::requested() && !deadline) deadline = steady_clock::now() + interrupted_wait_max;
+    if (flushed.problem().code == ErrorCode::timed_out && producer.problem().code == ErrorCode::none &&
+        (!deadline || steady_clock::now() < *deadline)) {
+      show_progress(false);
+      continue;
+    }
+    show_progress(true);
+    complain(deadline ? "interrupted, and what became of the last records is not known: " + flushed.problem().text()
+                      : flushed.problem().text());
+    return false;
+  }
+}
+
+bool AppendVerb::append_input(Producer& producer, const Interrupt& interrupt) {
+  RecordInput input(input_, delimiter_, interrupt.descriptor());
   Record record;
   record.type = type_;
   for (;;) {
@@ -207,10 +228,12 @@ bool AppendVerb::append_input(Producer& producer) {
     if (input.would_read() || record.event_time == 0)
       record.event_time = std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count();
     const auto bytes = input.next();
-    if (!bytes) break;
+    if (!bytes || Interrupt::requested()) break;
     record.payload = *bytes;
     AppendStatus status = AppendStatus::no_room;
-    while ((status = producer.append(record, progress_every)) == AppendStatus::no_room) show_progress(false);
+    while ((status = producer.append(record, progress_every)) == AppendStatus::no_room && !Interrupt::requested())
+      show_progress(false);
+    if (status == AppendStatus::no_room) break;
     if (status == AppendStatus::failed) return false;  // flush says why
     if (status == AppendStatus::too_large) {
       complain("record " + std::to_string(input_records_) + " is too large: " + std::to_string(bytes->size()) +

@@ -2,14 +2,14 @@
 
 #include <unistd.h>
 
-#include <atomic>
 #include <charconv>
-#include <csignal>
 #include <cstdio>
 #include <string>
 #include <system_error>
 
 #include "base/quantity.hpp"
+#include "cli/interrupt.hpp"
+#include "cli/loss_lines.hpp"
 #include "cli/record_output.hpp"
 #include "cli/record_source.hpp"
 
@@ -18,10 +18,6 @@ namespace millrace::cli {
 namespace {
 
 constexpr std::chrono::milliseconds look_around_every{200};
-
-// A signal handler reaches nothing else; only this verb sets it.
-volatile std::sig_atomic_t interrupted = 0;
-void note_signal(int) { interrupted = 1; }
 
 class ReadVerb final : public Verb {
  public:
@@ -33,7 +29,6 @@ class ReadVerb final : public Verb {
   Expected<std::unique_ptr<RecordSource>> open() const;
   int read_all(RecordSource& source);
   int complain(const std::string& text) const;
-  void tell_loss(const ReadResult& result) const;
 
   std::string server_;
   std::string data_;
@@ -57,9 +52,7 @@ class ReadVerb final : public Verb {
 
 CLI::App* ReadVerb::declare(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("read", "Print the records of a stream.");
-  auto* server =
-      verb->add_option("--server", server_, "the server, or a leader and its followers: A,B (127.0.0.1:7070)")
-          ->option_text("HOST:PORT");
+  auto* server = verb->add_option("--server", server_, "the server (127.0.0.1:7070)")->option_text("HOST:PORT");
   verb->add_option("--data", data_, "read a data directory instead, with or without its server running")
       ->option_text("DIR")
       ->excludes(server);
@@ -136,49 +129,44 @@ Expected<std::unique_ptr<RecordSource>> ReadVerb::open() const {
 
 int ReadVerb::run() {
   if (!read_flags()) return exit_usage;
-  struct sigaction action{};
-  action.sa_handler = note_signal;
-  ::sigaction(SIGINT, &action, nullptr);
-  ::sigaction(SIGTERM, &action, nullptr);
   auto source = open();
   if (!source) return complain(source.problem().text());
   return read_all(**source);
 }
 
-void ReadVerb::tell_loss(const ReadResult& result) const {
-  const bool damaged = result.problem.code != ErrorCode::out_of_range;
-  std::fprintf(stderr, "%s stream=%s offsets=%llu..%llu: %s\n", damaged ? "DATA_LOSS" : "OUT_OF_RANGE", stream_.c_str(),
-               static_cast<unsigned long long>(result.loss_first), static_cast<unsigned long long>(result.loss_end - 1),
-               damaged ? "these records were durable and are lost" : "these records are no longer kept");
-}
-
 int ReadVerb::read_all(RecordSource& source) {
   RecordOutput output(STDOUT_FILENO, format_, delimiter_);
-  bool lost = false;
+  // What stands before a loss is printed first.
+  LossLines losses(stream_, [&output](const std::string& line) {
+    output.flush();
+    std::fputs(line.c_str(), stderr);
+  });
+  const Interrupt interrupt;
   for (;;) {
     const ReadResult& result = source.next(std::chrono::nanoseconds(0));
     const ReadResult* current = &result;
     if (result.event == ReadEvent::timed_out) {
       // Nothing more at once: show what there is before waiting.
+      losses.flush();
       if (!output.flush()) break;
       current = &source.next(look_around_every);
     }
-    if (interrupted != 0) break;
+    if (Interrupt::requested()) break;
+    if (current->event == ReadEvent::data_loss) losses.add(*current);
+    else if (current->event != ReadEvent::day_finished) losses.flush();
     if (current->event == ReadEvent::record && !output.put(current->record)) break;
-    if (current->event == ReadEvent::data_loss) {
-      lost = true;
-      output.flush();
-      tell_loss(*current);
-    }
     if (current->event == ReadEvent::end) break;
     if (current->event == ReadEvent::failed) {
       output.flush();
       return complain(current->problem.text());
     }
   }
+  losses.flush();
   output.flush();
   if (!output.error().empty()) return complain(output.error());
-  return lost ? exit_failed : exit_ok;
+  // Who follows has no other end than this.
+  if (Interrupt::requested() && !follow_) return Interrupt::exit_code();
+  return losses.any() ? exit_failed : exit_ok;
 }
 
 }  // namespace

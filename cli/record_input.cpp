@@ -1,5 +1,6 @@
 #include "cli/record_input.hpp"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,8 +14,18 @@ constexpr std::size_t block_bytes_read = 1u << 20;
 constexpr std::size_t length_bytes = 4;
 }  // namespace
 
-RecordInput::RecordInput(int descriptor, Delimiter delimiter) : descriptor_(descriptor), delimiter_(delimiter) {
+RecordInput::RecordInput(int descriptor, Delimiter delimiter, int stop)
+    : descriptor_(descriptor), delimiter_(delimiter), stop_(stop) {
   buffer_.resize(2 * block_bytes_read);
+}
+
+/// False: it is to stop. Files are always ready; what cannot be polled says so when it is read.
+bool RecordInput::wait_for_input() const {
+  if (stop_ < 0) return true;
+  pollfd ends[] = {{stop_, POLLIN, 0}, {descriptor_, POLLIN, 0}};
+  while (::poll(ends, 2, -1) < 0 && errno == EINTR) {
+  }
+  return ends[0].revents == 0;
 }
 
 bool RecordInput::fill() {
@@ -33,6 +44,12 @@ bool RecordInput::fill() {
     buffer_.resize(buffer_.size() * 2);
   }
   for (;;) {
+    if (!wait_for_input()) {
+      // What stands in memory is no whole record.
+      at_end_ = true;
+      begin_ = searched_ = end_;
+      return false;
+    }
     const ssize_t got = ::read(descriptor_, buffer_.data() + end_, block_bytes_read);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) error_ = std::string("cannot read the input: ") + std::strerror(errno);

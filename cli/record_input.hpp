@@ -24,10 +24,10 @@ inline constexpr std::size_t input_record_bytes_max = arena_bytes_max(batch_reco
 
 class RecordInput {
  public:
-  /// Takes over nothing: the descriptor stays the caller's.
-  RecordInput(int descriptor, Delimiter delimiter);
+  /// Takes over nothing: the descriptors stay the caller's. Nothing more is waited for once `stop` is readable, when there is one.
+  RecordInput(int descriptor, Delimiter delimiter, int stop = -1);
 
-  /// The next record; nothing at the end or on an error().
+  /// The next record; nothing at the end, on an error(), or when it would have to wait for one and was to stop.
   std::optional<std::span<const std::byte>> next();
   /// True when what is in memory gives no whole record: next() may wait for more input.
   bool would_read() const;
@@ -40,8 +40,11 @@ class RecordInput {
   std::size_t line_end() const;
   bool fill();
 
+  bool wait_for_input() const;
+
   const int descriptor_;
   const Delimiter delimiter_;
+  const int stop_;
   std::vector<std::byte> buffer_;
   std::size_t begin_ = 0;
   std::size_t end_ = 0;

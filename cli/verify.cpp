@@ -125,6 +125,8 @@ void VerifyVerb::print(const VerifyReport& report, Findings& findings) const {
     json["records"] = report.records;
     json["bytes"] = report.bytes;
     json["index_entries"] = report.index_entries;
+    json["index_runs"] = report.index_runs;
+    json["index_runs_lacking"] = report.index_runs_lacking;
     json["tail_batches"] = report.tail_batches;
     json["state_files"] = report.state_files;
     json["pool_segments"] = report.pool_segments;
@@ -137,13 +139,13 @@ void VerifyVerb::print(const VerifyReport& report, Findings& findings) const {
     return;
   }
   std::printf(
-      "%s: %llu records in %llu batches, %llu groups, %llu segments, %llu days (%llu finished), %llu index entries; %s "
-      "read\n",
+      "%s: %llu records in %llu batches, %llu groups, %llu segments, %llu days (%llu finished), %llu index entries "
+      "of %llu closed segments; %s read\n",
       report.damages == 0 ? "sound" : "DAMAGED", static_cast<unsigned long long>(report.records),
       static_cast<unsigned long long>(report.batches), static_cast<unsigned long long>(report.groups),
       static_cast<unsigned long long>(report.segments), static_cast<unsigned long long>(report.days),
       static_cast<unsigned long long>(report.days_finished), static_cast<unsigned long long>(report.index_entries),
-      human_bytes(report.bytes).c_str());
+      static_cast<unsigned long long>(report.index_runs), human_bytes(report.bytes).c_str());
   // A young log has no state file yet, which is no damage; one that does not verify has a note of its own.
   std::printf("beside the log: %llu state file%s, %llu segments prepared, %llu files (%s) in quarantine\n",
               static_cast<unsigned long long>(report.state_files), report.state_files == 1 ? "" : "s",

@@ -18,6 +18,15 @@ Result<> not_empty(const std::string& directory) {
   return {};
 }
 
+DirectoryStream describe(const ShardDirectory& shard, const Stream& stream) {
+  return {.id = stream.id,
+          .name = std::string(stream.name),
+          .shard = shard.facts().shard,
+          .first_offset = stream.first(),
+          .next_offset = shard.stream_bounds(stream.id).next,
+          .day = stream.day};
+}
+
 }  // namespace
 
 struct DirectoryReader::Impl {
@@ -102,14 +111,7 @@ std::vector<DirectoryStream> DirectoryReader::streams() const {
   for (const auto& shard : impl_->shards) {
     const Catalogue& catalogue = shard->tables().streams();
     for (std::uint32_t number = 0; number < catalogue.size(); ++number) {
-      const Stream& stream = catalogue.at(number);
-      if (!stream.exists()) continue;
-      result.push_back({.id = stream.id,
-                        .name = std::string(stream.name),
-                        .shard = shard->facts().shard,
-                        .first_offset = stream.first(),
-                        .next_offset = shard->stream_bounds(stream.id).next,
-                        .day = stream.day});
+      if (catalogue.at(number).exists()) result.push_back(describe(*shard, catalogue.at(number)));
     }
   }
   std::sort(result.begin(), result.end(),
@@ -122,13 +124,7 @@ Result<DirectoryStream> DirectoryReader::find_stream(std::string_view name) cons
   const ShardDirectory& shard = impl_->shard_of(id);
   const std::uint32_t number = shard.tables().streams().find(id);
   if (number == Catalogue::none || !shard.tables().streams().at(number).exists()) return fail(Error::unknown_stream);
-  const Stream& stream = shard.tables().streams().at(number);
-  return DirectoryStream{.id = id,
-                         .name = std::string(stream.name),
-                         .shard = shard.facts().shard,
-                         .first_offset = stream.first(),
-                         .next_offset = shard.stream_bounds(id).next,
-                         .day = stream.day};
+  return describe(shard, shard.tables().streams().at(number));
 }
 
 Task<Offset> DirectoryReader::first_readable(StreamId stream) {

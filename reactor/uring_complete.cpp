@@ -46,7 +46,7 @@ bool UringKernel::translate(const io_uring_cqe& cqe, Completion& out) {
     MR_ASSERT(in_ring_ > 0);
     --in_ring_;
     if (waits_for_disk(operation.code)) --disk_in_ring_;
-    set_place(operation, Place::none);
+    set_place(operation, Whereabouts::none);
   }
   out = Completion{&operation, cqe.res, {}, goes_on};
   switch (operation.code) {
@@ -154,7 +154,7 @@ void UringKernel::translate_connect(Operation& operation, Completion& out) {
 }
 
 void UringKernel::finish(Operation& operation, std::int32_t result) {
-  if (!runs_blocking(operation.code)) set_place(operation, Place::none);
+  if (!runs_blocking(operation.code)) set_place(operation, Whereabouts::none);
   finished_.push_back(Completion{&operation, result, {}, false});
 }
 
@@ -167,7 +167,7 @@ void UringKernel::rearm(Operation& operation) {
 void UringKernel::starve(Operation& operation) {
   if (is_cancelled(operation)) return finish(operation, -ECANCELED);
   ++counters_.starved;
-  set_place(operation, Place::starved);
+  set_place(operation, Whereabouts::starved);
   starved_.push(operation);
 }
 

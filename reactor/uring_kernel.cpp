@@ -165,7 +165,7 @@ void UringKernel::submit(Operation& operation) {
 
 void UringKernel::start(Operation& operation) {
   if (pending_.empty() && make_room()) return issue(operation);
-  set_place(operation, Place::pending);
+  set_place(operation, Whereabouts::pending);
   pending_.push(operation);
 }
 

@@ -44,7 +44,7 @@ void UringKernel::issue(Operation& operation) {
   MR_ASSERT(sqe != nullptr);  // the caller made room
   prepare(*sqe, operation);
   sqe->user_data = reinterpret_cast<std::uint64_t>(&operation);
-  set_place(operation, Place::ring);
+  set_place(operation, Whereabouts::ring);
   ++in_ring_;
   if (waits_for_disk(operation.code)) ++disk_in_ring_;
   // Handed on together with others, the disk would not hear of it before the system has done them all: sends on loopback go as
@@ -62,10 +62,10 @@ void UringKernel::issue_cancel(Operation& operation) {
   }
   OperationList* list = nullptr;
   switch (place_of(target)) {
-    case Place::none: return finish(operation, -ENOENT);
-    case Place::pending: list = &pending_; break;
-    case Place::starved: list = &starved_; break;
-    case Place::ring: break;
+    case Whereabouts::none: return finish(operation, -ENOENT);
+    case Whereabouts::pending: list = &pending_; break;
+    case Whereabouts::starved: list = &starved_; break;
+    case Whereabouts::ring: break;
   }
   if (list != nullptr) {
     bool removed = list->remove(target);
@@ -79,7 +79,7 @@ void UringKernel::issue_cancel(Operation& operation) {
   MR_ASSERT(sqe != nullptr);
   io_uring_prep_cancel64(sqe, reinterpret_cast<std::uint64_t>(&target), 0);
   sqe->user_data = reinterpret_cast<std::uint64_t>(&operation);
-  set_place(operation, Place::ring);
+  set_place(operation, Whereabouts::ring);
   ++in_ring_;
 }
 
@@ -93,7 +93,7 @@ void UringKernel::issue_connect(Operation& operation) {
   MR_ASSERT(sqe != nullptr);
   io_uring_prep_connect(sqe, connecting->descriptor, connecting->address.pointer(), connecting->address.length);
   sqe->user_data = reinterpret_cast<std::uint64_t>(&operation);
-  set_place(operation, Place::ring);
+  set_place(operation, Whereabouts::ring);
   ++in_ring_;
   connecting_[&operation] = std::move(connecting);
 }

@@ -9,7 +9,7 @@
 namespace millrace {
 
 /// Where an operation stands, as cancel needs to know. Codes that run on the helper thread do not use it.
-enum class Place : std::uint8_t {
+enum class Whereabouts : std::uint8_t {
   none,     // not here, or its last completion is on the way to the owner
   pending,  // waits for room in the submission queue
   ring,     // with the system
@@ -21,10 +21,10 @@ inline constexpr std::uint64_t word_cancelled = 0x100;  // a cancel was asked fo
 inline constexpr std::uint64_t word_polling = 0x200;    // emulated provided receive: waits until there is something
 inline constexpr unsigned word_number_shift = 32;       // the buffer of an emulated receive
 
-inline Place place_of(const Operation& operation) {
-  return static_cast<Place>(operation.kernel_word & word_place_mask);
+inline Whereabouts place_of(const Operation& operation) {
+  return static_cast<Whereabouts>(operation.kernel_word & word_place_mask);
 }
-inline void set_place(Operation& operation, Place place) {
+inline void set_place(Operation& operation, Whereabouts place) {
   operation.kernel_word = (operation.kernel_word & ~word_place_mask) | static_cast<std::uint64_t>(place);
 }
 inline bool is_cancelled(const Operation& operation) { return (operation.kernel_word & word_cancelled) != 0; }

@@ -56,7 +56,7 @@ Log::Appended LogCore::append(const BatchHeader& producer, Bytes body) {
 }
 
 std::optional<AppendRefusal> LogCore::check_append(const BatchHeader& producer, Bytes body) const {
-  if (const auto error = no_leader()) return refusal(*error);
+  if (options_.follow) return refusal(Error::not_leader);
   if (state_ != State::serving) return refusal(state_ == State::closed ? Error::closed : Error::not_ready);
   if (producer.kind != BatchKind::data || producer.record_count == 0 || producer.stream_id == 0 ||
       body.size() != producer.body_bytes)
@@ -189,7 +189,7 @@ AppendPosition LogCore::append_data(const BatchHeader& producer, Bytes body, std
 }
 
 std::expected<Lsn, AppendRefusal> LogCore::append_alone(BatchKind kind, Bytes body) {
-  if (const auto error = no_leader()) return std::unexpected(refusal(*error));
+  if (options_.follow) return std::unexpected(refusal(Error::not_leader));
   if (state_ != State::serving)
     return std::unexpected(refusal(state_ == State::closed ? Error::closed : Error::not_ready));
   const DayStamp stamp = stamp_now();
@@ -204,7 +204,7 @@ std::expected<Lsn, AppendRefusal> LogCore::append_alone(BatchKind kind, Bytes bo
 }
 
 Result<StreamId> LogCore::declare_stream(std::string_view name) {
-  if (const auto error = no_leader()) return fail(*error);
+  if (options_.follow) return fail(Error::not_leader);
   if (state_ != State::serving) return fail(state_ == State::closed ? Error::closed : Error::not_ready);
   auto declared = tables_->streams().declare(name);
   if (!declared) return fail(declared.error());
@@ -260,11 +260,14 @@ StreamBounds LogCore::stream_bounds(StreamId stream) const {
   return {true, found.first_kept, found.next_offset, found.begin};
 }
 
+StreamInfo LogCore::info_of(const Stream& stream) {
+  return {stream.id, stream.name, stream.next_offset, stream.first(), stream.next_id, stream.day};
+}
+
 Result<StreamInfo> LogCore::find_stream(StreamId id) const {
   const std::uint32_t number = tables_->streams().find(id);
   if (number == Catalogue::none || !tables_->streams().at(number).exists()) return fail(Error::unknown_stream);
-  const Stream& stream = tables_->streams().at(number);
-  return StreamInfo{stream.id, stream.name, stream.next_offset, stream.first(), stream.next_id, stream.day};
+  return info_of(tables_->streams().at(number));
 }
 
 }  // namespace millrace

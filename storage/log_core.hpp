@@ -99,11 +99,6 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   Task<std::vector<BatchEnd>> batch_ends(std::size_t group) override;
   Task<> cut(CopyPlace place) override;
 
-  // What the node is: log_part.cpp.
-  bool deposed() const override { return deposed_; }
-  Task<> depose(Epoch epoch) override;
-  Task<> lead(Epoch epoch) override;
-
  private:
   using Placed = std::expected<void, AppendRefusal>;
 
@@ -140,6 +135,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   void begin_segment(SegmentKey key, const SegmentHeader& header);
   void begin_day(Day day);
   SegmentKey next_key(Day day) const;
+  static StreamInfo info_of(const Stream& stream);
   void supply();
   /// The batch at `lsn` waits for a file that cannot be opened now.
   bool stalled(Lsn lsn) const;
@@ -147,7 +143,8 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   Task<> supply_current();
   Task<> supply_spare();
   Task<> give_back(SegmentKey key);
-  Task<std::vector<std::uint64_t>> borders_of(File& file);
+  /// Asks the filesystem where the file's extents end. One that does not say, or scattered the file, gets writes that cross them.
+  Task<> note_borders(NamedSegment& segment);
   Task<> make_day_directory(Day day);
 
   // Days: log_days.cpp.
@@ -179,11 +176,6 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   }
   static Task<> run_in_background(LogCore& core, Task<> work);
   void background(Task<> work);
-  /// Why nothing may be appended by this node's own will.
-  std::optional<Error> no_leader() const {
-    return options_.follow || deposed_ ? std::optional(Error::not_leader) : std::nullopt;
-  }
-  Result<> choose_part(OpeningReport& report);
   bool working() const { return state_ == State::serving || state_ == State::stopping; }
 
   // A copy: log_follow.cpp.
@@ -215,7 +207,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   enum class State : std::uint8_t { opening, serving, reopening, closed, stopping, stopped };
 
   Reactor& reactor_;
-  LogOptions options_;  // only `follow` changes
+  const LogOptions options_;
   Staging staging_;
   SegmentPool pool_;
   std::unique_ptr<ShardMeta> meta_;
@@ -261,8 +253,6 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
 
   // A copy's; submitted_ is every log's.
   Signal submitted_;
-  bool copy_damaged_ = false;  // its newest segment is: nothing is taken, nothing is written
-  bool deposed_ = false;       // a leader's: another one took over
   Lsn leader_durable_{1};
   SegmentHeader last_header_;      // of last_key_
   std::vector<GroupMark> groups_;  // of last_key_, closed

@@ -5,7 +5,6 @@
 #include "base/assert.hpp"
 #include "base/mutant.hpp"
 #include "storage/log_core.hpp"
-#include "storage/state_load.hpp"
 
 namespace millrace {
 
@@ -78,7 +77,10 @@ Task<> LogCore::try_open(OpeningReport& report) {
   }
   if (!meta) co_return fail(meta.error());
   meta_ = std::make_unique<ShardMeta>(std::move(*meta));
-  if (auto chosen = choose_part(report); !chosen) co_return fail(chosen.error());
+  if (meta_->slot().follows != 0 && !options_.follow)
+    report.notes.push_back(
+        "this was a follower's copy and leads from now on, under a new term: its old leader may be started "
+        "again only with --follow");
   view_ = std::make_unique<ReadView>(reactor_, view_options(options_, *meta_), *this);
   auto opening = open_files(report);
   auto opened = co_await opening;
@@ -137,31 +139,15 @@ Task<> LogCore::open_files(OpeningReport& report) {
     report.diagnosis = options_.directory + ": cannot be listed";
     co_return fail(indexed.error());
   }
-  if (opened->resume && opened->looked_up != opened->last.key) {
-    auto asking = describes(view_->index(), opened->last.key);
-    auto described = co_await asking;
-    if (!described) co_return fail(described.error());
-    opened->described = *described;
-  }
-  if (opened->resume && opened->described && options_.follow && !opened->sealed) {
-    // This node had closed it as a leader, or learned too early that its leader had: it may be gone on in.
-    auto forgetting = forget_derived(opened->last.key.day);
-    auto forgotten = co_await forgetting;
-    if (!forgotten) co_return fail(forgotten.error());
-    opened->described = false;
-  }
-  // A segment is closed before its successor has a file. After a crash in between its run is in the index, and perhaps in the
-  // state: what still fits behind it would be in neither.
-  opened->resume = opened->resume && !opened->described;
   if (opened->resume) {
-    auto asking = borders_of(opened->last.file);
-    auto borders = co_await asking;
-    opened->last.borders = std::move(*borders);
+    auto noting = note_borders(opened->last);
+    auto noted = co_await noting;
+    static_cast<void>(noted);
   }
   if (opened->spare) {
-    auto asking = borders_of(opened->spare->file);
-    auto borders = co_await asking;
-    opened->spare->borders = std::move(*borders);
+    auto noting = note_borders(*opened->spare);
+    auto noted = co_await noting;
+    static_cast<void>(noted);
   }
   const PendingGroup pending = std::move(opened->pending);
   take_over(std::move(*opened));
@@ -195,8 +181,6 @@ void LogCore::take_over(OpenedLog opened) {
   start.separate_sync = options_.separate_sync;
   start.follows = options_.follow;
   writer_ = std::make_unique<LogWriter>(reactor_, staging_, *this, std::move(opened.tail), start);
-  copy_damaged_ = opened.copy_damaged;
-  if (copy_damaged_) writer_->silence();
   if (!opened.begun) return;
   last_key_ = opened.last.key;
   last_header_ = opened.header;
@@ -307,13 +291,6 @@ Task<> LogCore::reopen() {
     co_await Sleep(reactor_, again);
   }
   writer_.reset();
-  if (deposed_) {
-    // Opening would take an epoch, which is another node's to take.
-    reopening_ = false;
-    state_ = State::closed;
-    notify_progress();
-    co_return fail(Error::closed);
-  }
   Result<> prepared{};
   if (forget_) {
     auto forgetting = forget_derived(*std::exchange(forget_, std::nullopt));
@@ -432,7 +409,7 @@ std::size_t LogCore::visit_streams(std::size_t from, std::size_t most,
   for (std::size_t number = from; number < end; ++number) {
     const Stream& stream = streams.at(static_cast<std::uint32_t>(number));
     if (!stream.exists()) continue;
-    visit({stream.id, stream.name, stream.next_offset, stream.first(), stream.next_id, stream.day});
+    visit(info_of(stream));
   }
   return end < streams.size() ? end : 0;
 }

@@ -34,7 +34,7 @@ void LogCore::close_segment() {
 // A segment whose bytes are in its file goes to the index. A copy waits until nothing can make its leader go on in that segment:
 // index and state would not know of it.
 void LogCore::settle_closed() {
-  while (!closing_.empty() && !copy_damaged_ && writer_->settled(closing_.front())) {
+  while (!closing_.empty() && writer_->settled(closing_.front())) {
     if (options_.follow && closing_.size() == 1) {
       const Lsn readable = readable_end(writer_->marks().durable);
       const bool day_over = sealed_ || closing_.front().day < last_key_->day;
@@ -173,9 +173,9 @@ Task<> LogCore::supply_current() {
     auto taken = co_await taking;
     if (!taken) co_return fail(taken.error());
     current.file = std::move(*taken);
-    auto asking = borders_of(current.file);
-    auto borders = co_await asking;
-    current.borders = std::move(*borders);
+    auto noting = note_borders(current);
+    auto noted = co_await noting;
+    static_cast<void>(noted);
   }
   // The log may have failed, or gone on, while this waited: then the file is found again at the next opening.
   if (!working() || !writer_->has_segment() || writer_->segment().attached || writer_->segment().key != key)
@@ -195,12 +195,12 @@ Task<> LogCore::give_back(SegmentKey key) {
   co_return std::move(named);
 }
 
-// A filesystem that does not say where its extents end, or scattered the file, gets writes that cross them.
-Task<std::vector<std::uint64_t>> LogCore::borders_of(File& file) {
-  auto asking = file.borders(options_.segment_bytes);
+Task<> LogCore::note_borders(NamedSegment& segment) {
+  auto asking = segment.file.borders(options_.segment_bytes);
   auto borders = co_await asking;
-  if (!borders || borders->size() > borders_max) co_return std::vector<std::uint64_t>{};
-  co_return std::move(*borders);
+  segment.borders.clear();
+  if (borders && borders->size() <= borders_max) segment.borders = std::move(*borders);
+  co_return Result<>{};
 }
 
 Task<> LogCore::supply_spare() {
@@ -210,9 +210,9 @@ Task<> LogCore::supply_spare() {
   auto taken = co_await taking;
   if (!taken) co_return fail(taken.error());
   NamedSegment spare{key, std::move(*taken), options_.segment_bytes, {}};
-  auto asking = borders_of(spare.file);
-  auto borders = co_await asking;
-  spare.borders = std::move(*borders);
+  auto noting = note_borders(spare);
+  auto noted = co_await noting;
+  static_cast<void>(noted);
   spare_.emplace(std::move(spare));
   no_space_ = false;
   // A segment begun in the meantime may be the one this is for.

@@ -45,10 +45,8 @@ struct OpenedLog {
   NamedSegment last;
   SegmentHeader header;
   SegmentEnd end;
-  bool in_view = false;                 // the view has it as the open one
-  bool resume = false;                  // appends go on in it, at end.length
-  std::optional<SegmentKey> looked_up;  // the segment whose run was looked for in the index
-  bool described = false;               // it has one
+  bool in_view = false;  // the view has it as the open one
+  bool resume = false;   // appends go on in it, at end.length
 
   std::optional<NamedSegment> spare;  // the named successor, all zeros
   std::vector<NamedSegment> surplus;  // more such behind it: a crash came before the spare was begun
@@ -64,7 +62,6 @@ struct OpenedLog {
   std::uint64_t offset_bump = 0;
 
   // A copy (LogOptions::follow): batches that stand only in the tail, unapplied, behind end, next_lsn and chain.
-  bool copy_damaged = false;  // nothing is written any more
   PendingGroup pending;
   std::vector<GroupMark> groups;  // of the last segment
   Lsn leader_durable{1};          // below it everything was durable at the leader, say the groups that were read
@@ -124,7 +121,6 @@ class Opening final : private RecoveryVisitor {
   Task<> cut(NamedSegment& segment, std::uint64_t begin, std::uint64_t end, Lsn lsn);
   Task<> close_tail_groups(const Verdict& verdict, File& file);
   void hold_pending(Verdict& verdict);
-  bool was_led(Epoch epoch) const { return epoch_led(epochs_led(meta_.slot()), epoch); }
   void step_before_pending();
   Task<> check_finish();
   void note_unreadable(const std::string& path, std::uint32_t blocks);
@@ -144,6 +140,7 @@ class Opening final : private RecoveryVisitor {
   std::vector<Day> days_;
   std::vector<GroupMark> scanned_groups_;  // of the segment scanned last
   std::vector<Candidate> candidates_;      // from the newest begun segment on, ascending
+  bool described_ = false;                 // the index has a run of the newest begun segment: it was closed
   SegmentKey derive_from_{};               // closed segments from here on get their runs anew
   bool feeding_view_ = false;              // batches come from the segment that stays open
   std::optional<SegmentKey> nameless_;     // being scanned without a readable header

@@ -179,6 +179,8 @@ Task<> ReadView::stop() {
   stopping_ = true;
   serving_ = false;
   wake();
+  stuck_ = false;
+  start_writing();
   while (writing_) co_await written_.wait();
   co_return {};
 }

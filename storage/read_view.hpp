@@ -127,7 +127,8 @@ class ReadView {
   void lost(LostLsns range);
   /// The log failed: readers get not_ready until ready() is called again; nothing that is not durable is readable.
   void failed();
-  /// Nothing new is accepted; waiting readers get `not_ready`. Ends when the background writing has.
+  /// Nothing new is accepted; waiting readers get `not_ready`. Ends when the background writing has: closed segments are in the index
+  /// then, those too that could not be written before, unless it fails once more.
   Task<> stop();
 
   /// True while a reader reads in a segment before `key`, for segment_pin_max at most: not to be reused yet. drop_before(key) comes

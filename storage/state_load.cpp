@@ -122,8 +122,7 @@ Task<bool> index_reaches(Index& index, SegmentKey next, SegmentKey first_kept) {
   co_return true;
 }
 
-}  // namespace
-
+// Whether the index has a run of the segment.
 Task<bool> describes(Index& index, SegmentKey segment) {
   auto getting = index.file_of(segment.day);
   auto file = co_await getting;
@@ -136,6 +135,8 @@ Task<bool> describes(Index& index, SegmentKey segment) {
   if (!needed) co_return fail(needed.error());
   co_return (*file)->next_segment() > segment.number;
 }
+
+}  // namespace
 
 // The day before holds everything by its state batches; this day's may be incomplete.
 SegmentKey load_base(const std::vector<Day>& days, SegmentKey first_kept, SegmentKey until) {

@@ -27,7 +27,7 @@ struct StateLoad {
       derive_from{};       // replays before it are for the tables only: the rows they would give a run are not complete
   bool from_file = false;  // a state file was there and fitted
   std::uint64_t runs = 0;  // whose rows were applied
-  bool described = false;  // the index has a run of `until` itself
+  bool described = false;  // the index has a run of `until` itself: it was closed
   std::uint64_t reads = 0;  // of the index
 };
 
@@ -39,9 +39,6 @@ struct StateLoadOptions {
   SegmentKey first_kept{};  // the oldest segment there is
   SegmentKey until{};       // the tables before this segment are wanted
 };
-
-/// Whether the index has a run of the segment: it was closed. Errors: those of reading.
-Task<bool> describes(Index& index, SegmentKey segment);
 
 /// Fills `tables`, which are fresh. Errors: io_failed and its like.
 Task<StateLoad> load_tables(Reactor& reactor, StateLoadOptions options, Tables& tables);

@@ -82,9 +82,11 @@ struct VerifyReport {
   std::uint64_t records = 0;
   std::uint64_t bytes = 0;  // read
   std::uint64_t index_entries = 0;
-  std::uint64_t tail_batches = 0;   // that stand only in a tail so far
-  std::uint64_t state_files = 0;    // with a slot that verifies
-  std::uint64_t pool_segments = 0;  // prepared, and read as zeros
+  std::uint64_t index_runs = 0;          // closed segments that their day's index describes
+  std::uint64_t index_runs_lacking = 0;  // and those that it does not
+  std::uint64_t tail_batches = 0;        // that stand only in a tail so far
+  std::uint64_t state_files = 0;         // with a slot that verifies
+  std::uint64_t pool_segments = 0;       // prepared, and read as zeros
   std::uint64_t quarantine_files = 0;
   std::uint64_t quarantine_bytes = 0;
   std::uint64_t damages = 0;

@@ -99,6 +99,7 @@ Task<> VerifyWalk::check_run(const CheckedRun& run, bool whole) {
     found = found || ours;
     index_at_ += unit_bytes_;
   }
+  ++(found ? report_.index_runs : report_.index_runs_lacking);
   if (found) co_return {};
   std::string file = relative(index_path_);
   if (!day_finished_) {

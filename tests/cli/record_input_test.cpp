@@ -36,6 +36,25 @@ Cut cut(const std::string& bytes, Delimiter delimiter, std::size_t piece) {
   return result;
 }
 
+/// What `input` gives of `bytes` while the one who writes them stays there, and stop came: nothing is waited for.
+TEST(RecordInput, Stops) {
+  int ends[2];
+  int stop[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, stop), 0);
+  const std::string bytes = "one\ntwo\nthr";
+  ASSERT_EQ(::send(ends[1], bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
+  RecordInput input(ends[0], Delimiter::newline, stop[0]);
+  ASSERT_TRUE(input.next());
+  ASSERT_TRUE(input.next());
+  std::thread later([&] { EXPECT_EQ(::send(stop[1], "", 1, 0), 1); });
+  EXPECT_FALSE(input.next()) << "half a record is none";
+  EXPECT_FALSE(input.next());
+  EXPECT_EQ(input.error(), "");
+  later.join();
+  for (const int end : {ends[0], ends[1], stop[0], stop[1]}) ::close(end);
+}
+
 std::string len32(const std::string& record) {
   const auto length = static_cast<std::uint32_t>(record.size());
   return std::string(reinterpret_cast<const char*>(&length), 4) + record;

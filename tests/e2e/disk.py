@@ -2,6 +2,7 @@
 """What disks and directories do: full, damaged, foreign, of another version, without direct I/O."""
 
 import os
+import re
 import struct
 import sys
 import time
@@ -119,6 +120,26 @@ def damaged_front(case):
     server.stop()
     expect(expect_told(run("read", "--data", server.data, "--stream", "hurt", check=False), "read --data") == lost, "another loss")
     return f"one flipped bit cost the first {lost} records; told by --server and by --data, with the index derived anew"
+
+
+def neighbours_are_one_loss(case):
+    """Batches that are lost side by side are one line, of a server and of its directory."""
+    server = case.server()
+    text = lines(200_000, width=200)
+    server.append("hurt", text, "--batch-records", "10")
+    server.stop()
+    sent = text.splitlines(keepends=True)
+    for at in (*range(1_000, 1_060, 5), 1_500):
+        flip_bit_in(closed_segments(server.data)[0], sent[at].strip())
+    server = case.server()
+    for how, done in (("--server", server.read("hurt", check=False)), ("--data", run("read", "--data", server.data, "--stream", "hurt", check=False))):
+        lost = re.findall(rb"^DATA_LOSS stream=hurt offsets=(\d+)\.\.(\d+): these records were durable and are lost$", done.stderr, re.M)
+        expect(done.returncode == 1 and len(lost) == 2 == done.stderr.count(b"\n"), f"{how}: exit {done.returncode}, said {done.stderr.decode()}")
+        (first, last), (third, fourth) = ((int(begin), int(end)) for begin, end in lost)
+        expect(990 < first <= 1_000 and 1_055 <= last < 1_065 and third <= 1_500 <= fourth < third + 10, f"{how} said {done.stderr.decode()}")
+        expect(done.stdout == b"".join(sent[:first] + sent[last + 1:third] + sent[fourth + 1:]), f"{how}: what was printed is not what is left")
+    server.stop()
+    return f"{last - first + 1} records in at least 5 batches are one line"
 
 
 def missing_segment(case):
@@ -241,6 +262,7 @@ if __name__ == "__main__":
         ("start_on_a_full_disk", start_on_a_full_disk),
         ("damaged_closed_segment", damaged_closed_segment),
         ("damaged_front", damaged_front),
+        ("neighbours_are_one_loss", neighbours_are_one_loss),
         ("missing_segment", missing_segment),
         ("other_version", other_version),
         ("foreign_directory", foreign_directory),

@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """Starting, stopping, killing and doubling: what was acknowledged is there, once, in order."""
 
+import json
 import os
 import random
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -83,6 +86,44 @@ def sigterm_under_load(case):
     return f"SIGTERM under load took {took:.2f} s"
 
 
+def sigterm_writes_the_index(case):
+    """A clean stop in the middle of closing segments leaves a run of each closed one, and none of the open one, which is gone on in."""
+    server = case.server()
+    command = [BINARY, "append", "--server", server.address, "--stream", "indexed", "--batch-records", "8", "--retry", "1s", "--quiet"]
+    client = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    text = lines(400_000, width=200)
+
+    def feed():
+        try:
+            client.stdin.write(text)
+        except BrokenPipeError:
+            pass
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    while json.loads(run("stat", "--server", server.address, "--json").stdout)["shards"][0]["segment_number"] < 3:
+        time.sleep(0.01)
+    server.stop()
+    client.kill()
+    client.wait()
+    feeder.join()
+
+    def verified():
+        report = json.loads(run("verify", "--data", server.data, "--json").stdout)
+        expect(report["damage_count"] == 0 and not report["notes"], f"verify: {report['notes']}")
+        expect(report["index_runs"] == report["segments"] - 1 and report["index_runs_lacking"] == 0, f"{report}")
+        return report
+
+    before = verified()
+    expect(before["segments"] >= 4, f"{before['segments']} segments")
+    server = case.server()
+    server.append("indexed", lines(3, first=1_000_000))
+    server.stop()
+    after = verified()
+    expect(after["segments"] == before["segments"], "the next start did not go on in the open segment")
+    return f"{before['index_runs']} closed segments of {before['segments']} are in the index, and {before['records']} records in all"
+
+
 def follow_through_stops(case):
     """Who follows rides out clean stops as it rides out a crash, and hears nothing of them; so does who appends meanwhile."""
     server = case.server()
@@ -139,6 +180,79 @@ def sigterm_at_once(case):
     return f"stopped in {took:.2f} s while the first segment was being prepared"
 
 
+def ask_to_end(process, signal_number, within=10):
+    process.send_signal(signal_number)
+    began = time.monotonic()
+    process.wait(timeout=within)
+    return time.monotonic() - began
+
+
+def ctrl_c(case):
+    """Ctrl-C ends what a client reads, not what it has sent: that is acknowledged, summed up, and stored. A second one ends it at once."""
+    server = case.server()
+    command = [BINARY, "append", "--server", server.address, "--stream", "cut", "--batch-records", "100"]
+    client = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    text = lines(2_000_000, width=200)
+
+    def feed():
+        try:
+            client.stdin.write(text)
+        except BrokenPipeError:
+            pass
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    while not server.read("cut", check=False).stdout:
+        time.sleep(0.02)
+    ask_to_end(client, signal.SIGINT)
+    said = client.stderr.read().decode()
+    client.stderr.close()
+    feeder.join()
+    expect(client.returncode == 130, f"exit {client.returncode}: {said}")
+    summed = re.match(r"(\d+) records, (\d+) bytes, [\d.]+ seconds, \d+ records/s, commit p50 ", said)
+    expect(summed, f"this is no summary: {said}")
+    stored = server.read("cut").stdout
+    expect(text.startswith(stored) and len(stored) < len(text), f"{len(stored)} bytes of {len(text)} are stored")
+    expect(int(summed.group(1)) == stored.count(b"\n"), f"{stored.count(bytes([10]))} records are stored, and it said {said}")
+
+    idle = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    idle.stdin.write(lines(3))
+    idle.stdin.flush()
+    while not server.read("cut").stdout.endswith(lines(3)):
+        time.sleep(0.02)
+    ask_to_end(idle, signal.SIGTERM)
+    said = idle.communicate()[1].decode()
+    expect(idle.returncode == 143 and said.startswith("3 records, "), f"waiting for input: exit {idle.returncode}: {said}")
+
+    reading = subprocess.Popen([BINARY, "read", "--server", server.address, "--stream", "cut"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    reading.stdout.read(1)
+    reading.send_signal(signal.SIGINT)
+    said = reading.communicate(timeout=20)[1]
+    expect((reading.returncode, said) == (130, b""), f"read: exit {reading.returncode}: {said}")
+
+    stuck = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    stuck.stdin.write(lines(3))
+    stuck.stdin.flush()
+    while server.read("cut").stdout.count(b"record 2\n") < 3:
+        time.sleep(0.02)
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        stuck.stdin.write(lines(3))
+        stuck.stdin.flush()
+        time.sleep(0.3)
+        stuck.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        expect(stuck.poll() is None, "it did not wait for what it had sent")
+        took = ask_to_end(stuck, signal.SIGINT)
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    expect(stuck.returncode == -signal.SIGINT and took < 1, f"the second Ctrl-C: {stuck.returncode} after {took:.1f} s")
+    stuck.communicate()
+    server.expect_alive()
+    server.stop()
+    return f"interrupted after {summed.group(1)} of 2000000 records"
+
+
 def two_servers(case):
     server = case.server()
     began = time.monotonic()
@@ -185,8 +299,10 @@ if __name__ == "__main__":
         ("round_trip", round_trip),
         ("kill_loop", kill_loop),
         ("sigterm_under_load", sigterm_under_load),
+        ("sigterm_writes_the_index", sigterm_writes_the_index),
         ("follow_through_stops", follow_through_stops),
         ("sigterm_at_once", sigterm_at_once),
+        ("ctrl_c", ctrl_c),
         ("two_servers", two_servers),
         ("port_in_use", port_in_use),
         ("restarts_are_quick", restarts_are_quick),

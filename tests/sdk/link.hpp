@@ -12,7 +12,7 @@ namespace millrace::test {
 
 class Link {
  public:
-  explicit Link(const SessionSettings& settings = {}) : session(settings) {}
+  Link() : session({}) {}
 
   Session session;
   FakeServer server;

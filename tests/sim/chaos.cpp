@@ -45,10 +45,11 @@ void Chaos::tick() {
   world_.after(tick_every, [this] { tick(); });
 }
 
-void Chaos::crash_later(ChaosTarget& target, Nanos delay) {
+void Chaos::crash_later(ChaosTarget& target, Nanos delay, std::optional<FaultClass> how) {
   bool by_power = random_.below(4) != 0;
   auto profile = static_cast<CutProfile>(random_.below(cut_profiles));
-  FaultClass fault = by_power && target.power_cuts ? FaultClass::power_cut : FaultClass::kill;
+  const FaultClass drawn = by_power ? FaultClass::power_cut : FaultClass::kill;
+  const FaultClass fault = target.power_cuts ? how.value_or(drawn) : FaultClass::kill;
   if (!running_ || world_.faults().plan()[fault] == 0) return;
   world_.after(delay, [this, &target, fault, profile] {
     if (!running_ || !target.process->running() || !world_.inject(fault, *target.node)) return;

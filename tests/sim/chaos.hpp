@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "tests/sim/sim_world.hpp"
@@ -35,8 +36,9 @@ class Chaos {
   /// Starts every target whose process has ended by itself. True when all run.
   bool all_running() const;
 
-  /// A kill or a power cut of the target `delay` from now, where the plan has such. For moments at which much changes.
-  void crash_later(ChaosTarget& target, Nanos delay);
+  /// A kill or a power cut of the target `delay` from now, where the plan has such. For moments at which much changes; `how` is
+  /// drawn when it is not given.
+  void crash_later(ChaosTarget& target, Nanos delay, std::optional<FaultClass> how = {});
 
   std::uint64_t crashes() const { return crashes_; }
   std::uint64_t ended_by_themselves() const { return ended_; }

@@ -34,6 +34,7 @@ TEST(PinnedSeeds, P18LossAtTheEndOfAStreamThatNothingFollows) { expect_green(70,
 TEST(PinnedSeeds, P18ABlockThatTheDeviceCannotRead) { expect_green(356, true); }
 TEST(PinnedSeeds, P18AStreamCreatedAgainAfterItsCreationWasLost) { expect_green(362, true); }
 TEST(PinnedSeeds, P18ReadersWereNotToldOfALossAtTheFront) { expect_green(1029, true); }
+TEST(PinnedSeeds, P22APieceOfAGroupIsACommitWriteToo) { expect_green(173, true); }
 
 }  // namespace
 }  // namespace millrace::sim

@@ -58,7 +58,7 @@ class SimKernel final : public Kernel {
   using Flights = std::map<std::uint64_t, Flight>;
 
   void begin(Operation& operation);
-  void note_failed_commit(const Operation& operation, std::int32_t result);
+  void note_failed_commit(const Flight& flight, std::int32_t result);
   void finish(Flights::iterator flight, std::int32_t result, bool more = false, ProvidedBuffer buffer = {});
   void finish_later(std::uint64_t id, std::int32_t result, Nanos delay);
   void wait_ended(const SocketPtr& socket);

@@ -74,6 +74,7 @@ void SimKernel::begin_file(Flights::iterator at) {
     if (when == 1)
       run_later<&SimKernel::take_sample>(flight.id,
                                          static_cast<Nanos>(disk_random_.below(static_cast<std::uint64_t>(latency))));
+    if (operation.durable && node_.on_durable_write) node_.on_durable_write(operation.length, latency);
   }
   run_later<&SimKernel::complete_file>(flight.id, latency);
 }
@@ -90,17 +91,19 @@ void SimKernel::complete_file(Flights::iterator at) {
   int failed = 0;
   if (world_.before_file_operation) failed = world_.before_file_operation(node_, *at->second.operation);
   const std::int32_t result = failed != 0 ? -failed : do_file(at->second);
-  if (result < 0) note_failed_commit(*at->second.operation, result);
+  if (result < 0) note_failed_commit(at->second, result);
   finish(at, result);
 }
 
-/// What a commit writes is told by its first bytes: a segment's header, a group, a slot of the tail.
-void SimKernel::note_failed_commit(const Operation& operation, std::int32_t result) {
-  if (operation.code != OperationCode::write || !operation.durable || operation.length < sizeof(std::uint32_t)) return;
+/// What a commit writes goes to a segment or to the tail; a group that crosses the border of an extent goes there in pieces.
+void SimKernel::note_failed_commit(const Flight& flight, std::int32_t result) {
+  if (flight.operation->code != OperationCode::write || !flight.operation->durable || !flight.inode) return;
   if (result == -EINTR || result == -EAGAIN || result == -EBADF) return;
-  const std::string_view magic(reinterpret_cast<const char*>(operation.data), sizeof(std::uint32_t));
-  if (magic == "MRS1" || magic == "MRG1" || magic == "MRL1")
-    node_.failed_commits.push_back({static_cast<std::uint32_t>(shard_), world_.now()});
+  node_.disk.for_each_file([&](const std::string& path, SimInode& inode) {
+    const std::string_view name = std::string_view(path).substr(path.rfind('/') + 1);
+    if (&inode == flight.inode.get() && (name == "tail" || name.starts_with("data0")))
+      node_.failed_commits.push_back({static_cast<std::uint32_t>(shard_), world_.now()});
+  });
 }
 
 /// Faults that keep an operation from happening at all.

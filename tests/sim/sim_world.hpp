@@ -79,6 +79,8 @@ class SimNode {
   // Power cuts and kills this node has had.
   std::uint64_t power_cuts = 0;
   std::uint64_t kills = 0;
+  /// Called when the device has taken up a durable write: its bytes, and how long it will take.
+  std::function<void(std::uint32_t bytes, Nanos latency)> on_durable_write;
   std::vector<FailedCommitWrite> failed_commits;
   std::vector<std::pair<Nanos, Nanos>> disk_full;  // from, to
   std::vector<Nanos> ends;                         // when a process here ended, whatever ended it

@@ -96,7 +96,9 @@ class SeedRun {
   ServerProgram& server() { return static_cast<ServerProgram&>(server_target_->process->program()); }
   SimProcess& start_server();
   void come_to_midnight();
+  void plan_end_of_life();
   void acknowledged();
+  void writes(std::uint32_t bytes, Nanos latency);
   bool excused_by_damage(const std::string& violation) const;
   void note_disturbances(checker::History& history);
 
@@ -116,8 +118,11 @@ class SeedRun {
   Chaos chaos_;
   bool check_directory_ = true;
   bool wide_ = false;
-  std::uint64_t crash_in_ = 0;  // so many acknowledgements from now; 0 = not
-  bool last_power_cut_ = true;  // the last look may be at what a power cut leaves
+  std::uint64_t crash_in_ = 0;          // so many acknowledgements from now; 0 = not
+  std::optional<FaultClass> crash_by_;  // else drawn
+  std::uint64_t kill_in_bytes_ = 0;     // so many bytes of durable writes from now; 0 = not
+  std::uint64_t kills_seen_ = 0;        // of the server, by its last start
+  bool last_power_cut_ = true;          // the last look may be at what a power cut leaves
   bool stuck_ = false;
   bool refused_ = false;  // the server would not open a damaged directory, and said why
 };
@@ -139,15 +144,43 @@ void SeedRun::come_to_midnight() {
   if (crash && server_target_ != nullptr && left < plan_.length) chaos_.crash_later(*server_target_, left + moment);
 }
 
-/// A promise is worth most at the moment it is given: some lives end right after one.
+/// A promise is worth most at the moment it is given: some lives end right after one. Some are killed in the middle of a write, which
+/// leaves what was being written in the system's memory, where the next life finds it; that one's first promises say whether it
+/// believed too much, when the power goes then.
+void SeedRun::plan_end_of_life() {
+  crash_in_ = kill_in_bytes_ = 0;
+  const bool killed = server_node_->kills > kills_seen_;
+  kills_seen_ = server_node_->kills;
+  if (!wide_) return;
+  const std::uint64_t end = random_.below(4);
+  if (killed && end != 0) {
+    crash_in_ = 1 + random_.below(std::uint64_t{1} << random_.below(6));
+    crash_by_ = FaultClass::power_cut;
+  } else if (end == 1) {
+    kill_in_bytes_ = std::uint64_t{4096} << random_.below(11);
+  } else if (end == 2) {
+    crash_in_ = 1 + random_.below(std::uint64_t{1} << random_.below(11));
+    crash_by_.reset();
+  }
+}
+
 void SeedRun::acknowledged() {
   if (crash_in_ == 0 || --crash_in_ > 0 || world_.faults().calm()) return;
-  chaos_.crash_later(*server_target_, static_cast<Nanos>(random_.below(std::uint64_t{1} << random_.below(20))));
+  const auto moment = static_cast<Nanos>(random_.below(std::uint64_t{1} << random_.below(20)));
+  chaos_.crash_later(*server_target_, moment, crash_by_);
+}
+
+void SeedRun::writes(std::uint32_t bytes, Nanos latency) {
+  if (kill_in_bytes_ == 0 || world_.faults().calm()) return;
+  kill_in_bytes_ -= std::min<std::uint64_t>(kill_in_bytes_, bytes);
+  if (kill_in_bytes_ > 0) return;
+  const auto moment = static_cast<Nanos>(random_.below(static_cast<std::uint64_t>(latency)));
+  chaos_.crash_later(*server_target_, moment, FaultClass::kill);
 }
 
 SimProcess& SeedRun::start_server() {
   come_to_midnight();
-  crash_in_ = wide_ && random_.below(2) == 0 ? 1 + random_.below(std::uint64_t{1} << random_.below(11)) : 0;
+  plan_end_of_life();
   return world_.start(*server_node_, plan_.shards,
                       [this](std::span<Kernel* const> kernels) { return factory_(kernels, plan_, notes_); });
 }
@@ -156,6 +189,7 @@ void SeedRun::start() {
   constexpr std::uint64_t disk_bytes = std::uint64_t{2} * GiB;
   server_node_ = &world_.add_node("server");
   server_node_->wall_offset = plan_.wall_offset;
+  server_node_->on_durable_write = [this](std::uint32_t bytes, Nanos latency) { writes(bytes, latency); };
   Random tempo_random(split_seed(result_.seed, "tempo"));
   if (result_.mode != SwarmMode::quiet && wide_) server_node_->tempo = DiskTempo::draw(tempo_random);
   server_node_->disk.capacity_bytes = disk_bytes;

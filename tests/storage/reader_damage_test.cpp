@@ -259,6 +259,22 @@ TEST_F(ReaderDamageTest, P18ARunThatCannotBeWrittenIsServedFromMemory) {
   });
 }
 
+TEST_F(ReaderDamageTest, ACleanStopTriesOnceMoreToWriteTheIndex) {
+  run({.batches = 8, .per_segment = 4, .segment_bytes = 64 * KiB}, [](MiniLog& log, sim::SimNode& disk) -> Task<> {
+    refuse_index(disk, true);
+    for (int i = 0; i < 2; ++i) {
+      auto closing = fill_segment(log);
+      (void)co_await closing;
+    }
+    EXPECT_EQ(log.view().runs_behind(), 2u);
+    refuse_index(disk, false);
+    auto stopping = log.view().stop();
+    (void)co_await stopping;
+    EXPECT_EQ(log.view().runs_behind(), 0u);
+    co_return Result<>{};
+  });
+}
+
 TEST_F(ReaderDamageTest, P18WhatLeftMemoryUnwrittenIsNoLoss) {
   run({.batches = 8, .per_segment = 4, .segment_bytes = 64 * KiB}, [](MiniLog& log, sim::SimNode& disk) -> Task<> {
     refuse_index(disk, true);
