@@ -91,7 +91,8 @@ class AppendVerb final : public Verb {
 
 CLI::App* AppendVerb::declare(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("append", "Commit records from a file or from standard input to a stream.");
-  verb->add_option("--server", server_, "the server (127.0.0.1:7070)")->option_text("HOST:PORT");
+  verb->add_option("--server", server_, "the server, or a leader and its followers: A,B (127.0.0.1:7070)")
+      ->option_text("HOST:PORT");
   verb->add_option("--stream", stream_, "the stream; made with its first record")->option_text("NAME")->required();
   verb->add_option("--type", type_, "record type, 0 to 65535 (0)")->option_text("N");
   verb->add_option("--file", file_, "the input (standard input)")->option_text("FILE");

@@ -52,7 +52,9 @@ class ReadVerb final : public Verb {
 
 CLI::App* ReadVerb::declare(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("read", "Print the records of a stream.");
-  auto* server = verb->add_option("--server", server_, "the server (127.0.0.1:7070)")->option_text("HOST:PORT");
+  auto* server =
+      verb->add_option("--server", server_, "the server, or a leader and its followers: A,B (127.0.0.1:7070)")
+          ->option_text("HOST:PORT");
   verb->add_option("--data", data_, "read a data directory instead, with or without its server running")
       ->option_text("DIR")
       ->excludes(server);

@@ -78,6 +78,8 @@ class ServeVerb final : public Verb {
       {"data", "DIR", "where the log lives; made when it does not exist"},
       {"listen", "HOST:PORT", "numeric address to serve on (127.0.0.1:7070); beyond loopback only with --insecure"},
       {"follow", "HOST:PORT", "be a follower: copy that leader's log, byte for byte, and serve reads"},
+      {"ack-default", "LEVEL", "local, or quorum: acknowledge what enough followers hold durably as well (local)"},
+      {"followers-for-quorum", "N", "so many followers beside the leader make a quorum (1)"},
       {"shards", "N", "logs that work in parallel; fixed when the directory is made (1)"},
       {"cores", "LIST", "CPUs to run on, one thread each, such as 0,2-3 (any, a thread a shard)"},
       {"segment-bytes", "BYTES", "length of a segment file; fixed when the directory is made (128MiB)"},

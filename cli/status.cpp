@@ -24,7 +24,8 @@ json copies_of(const json& stat) {
   status["shards"] = json::array();
   for (const json& shard : stat["shards"]) {
     json one;
-    for (const char* key : {"shard", "role", "condition", "epoch", "day", "watermarks", "following", "followers"})
+    for (const char* key :
+         {"shard", "role", "condition", "epoch", "day", "watermarks", "quorum", "following", "followers"})
       if (shard.contains(key)) one[key] = shard[key];
     status["shards"].push_back(one);
   }
@@ -49,6 +50,12 @@ void print_shard(const json& shard) {
         following["connected"].get<bool>() ? "connected to" : "NOT CONNECTED to", leader, behind(leader, durable),
         following["heard_seconds"].get<double>(), human_bytes(following["bytes"].get<std::uint64_t>()),
         following["cuts"].get<std::uint64_t>(), error.empty() ? "" : "; last: " + error);
+  }
+  if (shard.contains("quorum")) {
+    const json& quorum = shard["quorum"];
+    fmt::print(
+        "  quorum: replicated {}{}; {} acknowledgements left without\n", quorum["replicated"].get<std::uint64_t>(),
+        quorum["missing"].get<bool>() ? ", too few followers keep up" : "", quorum["missed"].get<std::uint64_t>());
   }
   if (!shard.contains("followers")) return;
   for (const json& follower : shard["followers"])
@@ -96,8 +103,11 @@ int StatusVerb::run() {
     fmt::print("{}\n", status.dump(2));
     return exit_ok;
   }
-  fmt::print("{} {}{}\n", server_, status["role"] == "follower" ? "follows " : "leads",
-             status.value("follows", std::string()));
+  const std::string role = status.value("role", std::string());
+  const std::string leader = status.value("follows", std::string());
+  if (role == "follower") fmt::print("{} follows {}\n", server_, leader);
+  else if (role == "deposed") fmt::print("{} was deposed: {} leads\n", server_, leader);
+  else fmt::print("{} leads\n", server_);
   for (const json& shard : status["shards"]) print_shard(shard);
   return exit_ok;
 }

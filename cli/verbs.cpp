@@ -1,5 +1,6 @@
 #include "cli/append.hpp"
 #include "cli/doctor.hpp"
+#include "cli/promote.hpp"
 #include "cli/read.hpp"
 #include "cli/serve.hpp"
 #include "cli/stat.hpp"
@@ -17,6 +18,7 @@ std::vector<std::unique_ptr<Verb>> all_verbs() {
   verbs.push_back(read_verb());
   verbs.push_back(stat_verb());
   verbs.push_back(status_verb());
+  verbs.push_back(promote_verb());
   verbs.push_back(verify_verb());
   verbs.push_back(doctor_verb());
   verbs.push_back(version_verb());

@@ -27,6 +27,8 @@ constexpr std::array type_names{
     TypeName{FrameType::durable, "durable"},
     TypeName{FrameType::sums, "sums"},
     TypeName{FrameType::range, "range"},
+    TypeName{FrameType::fence, "fence"},
+    TypeName{FrameType::promote, "promote"},
     TypeName{FrameType::welcome, "welcome"},
     TypeName{FrameType::refused, "refused"},
     TypeName{FrameType::stream_opened, "stream_opened"},
@@ -44,6 +46,8 @@ constexpr std::array type_names{
     TypeName{FrameType::marks, "marks"},
     TypeName{FrameType::sums_are, "sums_are"},
     TypeName{FrameType::range_is, "range_is"},
+    TypeName{FrameType::fenced, "fenced"},
+    TypeName{FrameType::promoted, "promoted"},
 };
 
 constexpr std::array<bool, 256> known_types = [] {

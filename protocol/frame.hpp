@@ -39,8 +39,10 @@ enum class FrameType : std::uint8_t {
   ping = 9,
   follow = 10,
   durable = 11,
+  fence = 12,
   sums = 13,
   range = 14,
+  promote = 15,
   // server to client
   welcome = 129,
   refused = 130,
@@ -57,8 +59,10 @@ enum class FrameType : std::uint8_t {
   segment = 141,
   placed = 142,
   marks = 143,
+  fenced = 145,
   sums_are = 146,
   range_is = 147,
+  promoted = 148,
 };
 
 /// "open_stream"; "unknown" for a number that is no type.

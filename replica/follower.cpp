@@ -1,6 +1,7 @@
 #include "replica/follower.hpp"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "base/assert.hpp"
@@ -75,7 +76,7 @@ Task<> Follower::run() {
 /// What trying again does not change: a person chose the wrong leader, or the copies contradict each other.
 bool Follower::is_final(Error error) const {
   return error == Error::foreign || error == Error::diverged || error == Error::unsupported_version ||
-         error == Error::wrong_shard;
+         error == Error::wrong_shard || copy_.end().damaged;
 }
 
 void Follower::say(Error error) {
@@ -98,6 +99,7 @@ Task<> Follower::session() {
     const Nanos again = reactor().now() + follow_backoff_first;
     co_await Sleep(reactor(), again);
   }
+  if (copy_.end().damaged) co_return fail(Error::data_loss);
   const Nanos deadline = reactor().now() + follow_connect_max;
   auto connecting = connect(reactor(), options_.leader, deadline);
   auto descriptor = co_await connecting;
@@ -235,8 +237,10 @@ Task<wire::FollowBegin> Follower::ask(wire::Statement statement, bool probe) {
 }
 
 Task<> Follower::agree() {
-  // One cut a segment, and one more: what still differs then will not end.
-  for (int cuts = 0; cuts < follow_cuts_max; ++cuts) {
+  // A cut for each segment that differs, and each brings the end closer to the front.
+  using Reach = std::tuple<Lsn, SegmentKey, std::size_t>;
+  for (std::optional<Reach> before;;) {
+    const Reach here{copy_.end().next_lsn, copy_.end().key, copy_.groups().size()};
     const std::size_t held = copy_.groups().size();
     auto asking = ask(statement(held), false);
     auto begin = co_await asking;
@@ -251,6 +255,8 @@ Task<> Follower::agree() {
       copy_.take_durable(begin->durable);
       co_return Result<>{};
     }
+    if (before && *before <= here) break;
+    before = here;
     auto giving = begin->differs ? search() : narrow(held);
     auto given = co_await giving;
     if (!given) co_return fail(given.error());

@@ -23,8 +23,6 @@ namespace millrace {
 inline constexpr Nanos follow_connect_max = 2 * nanos_per_second;
 /// No frame for so long: the connection is given up. Leaders say something every second.
 inline constexpr Nanos follow_silence_max = 10 * nanos_per_second;
-/// Cuts in one session: an open segment, and those that were begun just before.
-inline constexpr int follow_cuts_max = 8;
 inline constexpr Nanos follow_backoff_first = 100 * nanos_per_milli;
 inline constexpr Nanos follow_backoff_max = 5 * nanos_per_second;
 

@@ -8,6 +8,12 @@ namespace millrace {
 
 Task<> LeaderStream::answer(wire::Follow request) {
   const wire::Statement& statement = request.statement;
+  if (request.epoch > source_.known_epoch() && !source_.deposed()) {
+    // Somebody was promoted and could not tell: now it is told.
+    auto deposing = source_.depose(request.epoch);
+    auto deposed = co_await deposing;
+    static_cast<void>(deposed);
+  }
   if (request.epoch > source_.epoch()) co_return fail(Error::fenced);
   if (!statement.log_id.is_zero() &&
       (statement.log_id != source_.log_id() || statement.cluster_id != source_.cluster_id()))

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/assert.hpp"
+#include "protocol/fence.hpp"
 #include "sdk/client_impl.hpp"
 
 namespace millrace {
@@ -55,34 +56,38 @@ class Greeting final : public Driven, public SessionUser {
   std::atomic<bool> refused_{false};
 };
 
-/// One stat request, answered by JSON.
-class StatRequest final : public SessionUser {
+/// One request to one shard, and the frame it is answered with.
+class SingleRequest final : public SessionUser {
  public:
-  StatRequest(SocketThread& thread, bool once) : thread_(thread), once_(once) {}
+  using Ask = std::function<void(Session& session, std::uint64_t request_id)>;
+  SingleRequest(SocketThread& thread, bool once, ShardIndex shard, Ask ask)
+      : thread_(thread), once_(once), shard_(shard), ask_(std::move(ask)) {}
 
   void begin(Nanos now) {
-    session_ = &thread_.session(wire::any_shard, 0);
+    session_ = &thread_.session(shard_, 0);
     number_ = session_->join(*this);
     if (session_->up()) session_up(now);
   }
   void finish() { session_->leave(number_); }
   bool settled() const { return settled_.load(std::memory_order_acquire); }
   std::optional<Error> error;
-  std::string text;
+  std::string refusal;  // what the server said with it
+  FrameHeader header;
+  std::vector<std::byte> body;
 
-  void session_up(Nanos) override {
-    session_->send(wire::Stat{Session::request_id(number_, 0), {}, wire::stat_streams_max});
-  }
+  void session_up(Nanos) override { ask_(*session_, Session::request_id(number_, 0)); }
   void session_down(Error reason, bool final, Nanos) override {
     if (final || once_) settle(reason);
   }
   void session_answer(const Frame& frame, std::uint32_t, Nanos) override {
-    if (const auto stat = wire::decode_stat_text(frame)) {
-      text = stat->json;
-      return settle(std::nullopt);
+    if (frame.header.type == FrameType::refused) {
+      const auto refused = wire::decode_refused(frame);
+      if (refused) refusal = std::string(refused->text);
+      return settle(refused ? refused->error : Error::bad_frame);
     }
-    const auto refused = wire::decode_refused(frame);
-    settle(refused ? refused->error : Error::bad_frame);
+    header = frame.header;
+    body.assign(frame.body.begin(), frame.body.end());
+    settle(std::nullopt);
   }
   void session_ack(const wire::AckEntry&, std::uint32_t, Nanos) override {}
   void session_credit(Nanos) override {}
@@ -97,10 +102,23 @@ class StatRequest final : public SessionUser {
 
   SocketThread& thread_;
   const bool once_;
+  const ShardIndex shard_;
+  const Ask ask_;
   Session* session_ = nullptr;
   std::uint32_t number_ = 0;
   std::atomic<bool> settled_{false};
 };
+
+/// Asks and waits; false when no answer came.
+bool settle(SocketThread& thread, const std::shared_ptr<SingleRequest>& request, std::chrono::nanoseconds patience) {
+  thread.run([&](Nanos now) { request->begin(now); });
+  const bool settled = thread.gate().wait(deadline_after(patience), [&] { return request->settled(); });
+  thread.run([&](Nanos) { request->finish(); });
+  return settled;
+}
+
+/// How long a node may take over: it asks its old leader, and waits for the rest of that one's log.
+constexpr std::chrono::seconds promotion_time_max{45};
 
 BufferShape shape_of(const ClientOptions& options) {
   // Records shorter than 16 bytes close a batch by their number.
@@ -123,8 +141,8 @@ Nanos deadline_after(std::chrono::nanoseconds timeout) {
   return timeout.count() >= no_deadline - now ? no_deadline : now + timeout.count();
 }
 
-ClientImpl::ClientImpl(const ClientOptions& options, const SocketThread::Address& address)
-    : options_(options), pool_(options.memory_bytes, shape_of(options)), thread_(address) {}
+ClientImpl::ClientImpl(const ClientOptions& options, std::vector<SocketThread::Address> servers)
+    : options_(options), pool_(options.memory_bytes, shape_of(options)), thread_(std::move(servers)) {}
 
 std::optional<Problem> ClientImpl::greet() {
   auto greeting = std::make_shared<Greeting>(thread_, options_.retry.count() == 0);
@@ -167,13 +185,30 @@ Expected<Consumer> ClientImpl::consumer(ConsumerOptions options) {
 }
 
 Expected<std::string> ClientImpl::stat() {
-  auto request = std::make_shared<StatRequest>(thread_, options_.retry.count() == 0);
-  thread_.run([&](Nanos now) { request->begin(now); });
-  const bool settled = thread_.gate().wait(deadline_after(patience()), [&] { return request->settled(); });
-  thread_.run([&](Nanos) { request->finish(); });
+  auto request = std::make_shared<SingleRequest>(
+      thread_, options_.retry.count() == 0, wire::any_shard,
+      [](Session& session, std::uint64_t id) { session.send(wire::Stat{id, {}, wire::stat_streams_max}); });
+  const bool settled = settle(thread_, request, patience());
   if (!settled) return Problem{ErrorCode::timed_out, 0, "stat of " + options_.server};
   if (request->error) return Problem{code_of(*request->error), 0, "stat of " + options_.server};
-  return request->text;
+  const auto stat = wire::decode_stat_text({request->header, request->body});
+  if (!stat) return Problem{ErrorCode::bad_frame, 0, "stat of " + options_.server};
+  return std::string(stat->json);
+}
+
+Expected<Promotion> ClientImpl::promote(std::uint32_t shard, PromotionOptions options) {
+  const std::string what = "promote shard " + std::to_string(shard) + " of " + options_.server;
+  auto request =
+      std::make_shared<SingleRequest>(thread_, true, ShardIndex{shard}, [options](Session& session, std::uint64_t id) {
+        session.send(wire::Promote{id, options.ask_only, options.accept_loss});
+      });
+  if (!settle(thread_, request, promotion_time_max)) return Problem{ErrorCode::timed_out, 0, what};
+  if (request->error)
+    return Problem{code_of(*request->error), 0, what + (request->refusal.empty() ? "" : ": " + request->refusal)};
+  const auto promoted = wire::decode_promoted({request->header, request->body});
+  if (!promoted) return Problem{ErrorCode::bad_frame, 0, what};
+  return Promotion{promoted->leads, promoted->safe, promoted->epoch.value, promoted->next.value,
+                   std::string(promoted->text)};
 }
 
 Client::Client() = default;
@@ -183,11 +218,11 @@ Client::~Client() = default;
 Client::Client(std::shared_ptr<ClientImpl> impl) : impl_(std::move(impl)) {}
 
 Expected<Client> Client::connect(const ClientOptions& options) {
-  const auto address = SocketThread::resolve(options.server);
-  if (!address && address.error() == Error::invalid_argument)
-    return Problem{code_of(address.error()), 0, "\"" + options.server + "\" is no HOST:PORT with a port of 1 to 65535"};
-  if (!address) return Problem{code_of(address.error()), 0, "address " + options.server};
-  auto impl = std::make_shared<ClientImpl>(options, *address);
+  const auto servers = SocketThread::resolve_all(options.server);
+  if (!servers && servers.error() == Error::invalid_argument)
+    return Problem{code_of(servers.error()), 0, "\"" + options.server + "\" is no HOST:PORT with a port of 1 to 65535"};
+  if (!servers) return Problem{code_of(servers.error()), 0, "address " + options.server};
+  auto impl = std::make_shared<ClientImpl>(options, *servers);
   if (!impl->thread().started())
     return Problem{ErrorCode::too_many_files, 0, "no thread or no descriptors for the client (ulimit -u, ulimit -n)"};
   if (auto problem = impl->greet()) return *std::move(problem);
@@ -197,6 +232,9 @@ Expected<Client> Client::connect(const ClientOptions& options) {
 Expected<Producer> Client::producer(ProducerOptions options) { return impl_->producer(std::move(options)); }
 Expected<Consumer> Client::consumer(ConsumerOptions options) { return impl_->consumer(std::move(options)); }
 Expected<std::string> Client::stat() { return impl_->stat(); }
+Expected<Promotion> Client::promote(std::uint32_t shard, PromotionOptions options) {
+  return impl_->promote(shard, options);
+}
 ServerInfo Client::server() const { return impl_->server(); }
 
 }  // namespace millrace

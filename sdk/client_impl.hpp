@@ -27,13 +27,14 @@ Nanos deadline_after(std::chrono::nanoseconds timeout);
 
 class ClientImpl : public std::enable_shared_from_this<ClientImpl> {
  public:
-  ClientImpl(const ClientOptions& options, const SocketThread::Address& address);
+  ClientImpl(const ClientOptions& options, std::vector<SocketThread::Address> servers);
 
   /// Waits for the first welcome.
   std::optional<Problem> greet();
   Expected<Producer> producer(ProducerOptions options);
   Expected<Consumer> consumer(ConsumerOptions options);
   Expected<std::string> stat();
+  Expected<Promotion> promote(std::uint32_t shard, PromotionOptions options);
   ServerInfo server() const { return server_; }
 
   const ClientOptions& options() const { return options_; }

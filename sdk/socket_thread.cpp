@@ -82,7 +82,19 @@ Result<SocketThread::Address> SocketThread::resolve(const std::string& host_and_
   return address;
 }
 
-SocketThread::SocketThread(const Address& server) : server_(server) {
+Result<std::vector<SocketThread::Address>> SocketThread::resolve_all(const std::string& servers) {
+  std::vector<Address> all;
+  for (std::size_t at = 0; at <= servers.size();) {
+    const std::size_t end = std::min(servers.find(',', at), servers.size());
+    auto address = resolve(servers.substr(at, end - at));
+    if (!address) return fail(address.error());
+    all.push_back(*address);
+    at = end + 1;
+  }
+  return all;
+}
+
+SocketThread::SocketThread(std::vector<Address> servers) : servers_(std::move(servers)) {
   epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
   wake_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (epoll_ < 0 || wake_ < 0) return;
@@ -158,6 +170,7 @@ Session& SocketThread::session(ShardIndex shard, std::uint32_t index) {
   SessionSettings settings;
   settings.shard = shard;
   settings.seed = random_seed();
+  if (servers_.size() > 1) settings.look_elsewhere();
   connections_.push_back(std::make_unique<Connection>(settings, index));
   return connections_.back()->session;
 }
@@ -251,7 +264,8 @@ void SocketThread::drive(Connection& connection, Nanos now) {
 
 void SocketThread::open_socket(Connection& connection, Nanos now) {
   connection.attempt = connection.session.attempt();
-  connection.fd = ::socket(server_.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const Address& server = servers_[(connection.attempt - 1) % servers_.size()];
+  connection.fd = ::socket(server.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (connection.fd < 0) return connection.session.disconnected(error_from_errno(errno), now);
   const int on = 1;
   ::setsockopt(connection.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -261,7 +275,7 @@ void SocketThread::open_socket(Connection& connection, Nanos now) {
   MR_ASSERT(::epoll_ctl(epoll_, EPOLL_CTL_ADD, connection.fd, &event) == 0);
   connection.connecting = true;
   connection.waits_to_write = true;
-  const int result = ::connect(connection.fd, reinterpret_cast<const sockaddr*>(server_.bytes), server_.length);
+  const int result = ::connect(connection.fd, reinterpret_cast<const sockaddr*>(server.bytes), server.length);
   if (result == 0) return finish_connect(connection, now);
   if (errno == EINPROGRESS) return;
   const Error error = error_from_errno(errno);

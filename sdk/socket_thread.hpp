@@ -76,8 +76,11 @@ class SocketThread {
   };
   /// HOST:PORT, [V6]:PORT; asks the resolver. not_found when there is no such host, invalid_argument for what is no address.
   static Result<Address> resolve(const std::string& host_and_port);
+  /// The same for a list with commas in between.
+  static Result<std::vector<Address>> resolve_all(const std::string& servers);
 
-  explicit SocketThread(const Address& server);
+  /// Several servers: each attempt to connect goes to the next one.
+  explicit SocketThread(std::vector<Address> servers);
   /// False when the system gave no thread or no descriptors: nothing may be asked of it then.
   bool started() const { return thread_.joinable(); }
   /// Stops and joins.
@@ -131,7 +134,7 @@ class SocketThread {
   void watch(Connection& connection, bool writing);
   void wake();
 
-  const Address server_;
+  const std::vector<Address> servers_;
   int epoll_ = -1;
   int wake_ = -1;
   std::unique_ptr<std::byte[]> receive_memory_;

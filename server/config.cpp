@@ -104,12 +104,23 @@ Complaint set_kernel(ServerConfig& config, std::string_view name, std::string_vi
   return std::nullopt;
 }
 
+Complaint set_ack_default(ServerConfig& config, std::string_view name, std::string_view value) {
+  if (value != "local" && value != "quorum") return fmt::format("{} is {}; it may be local or quorum", name, value);
+  config.ack_quorum = value == "quorum";
+  return std::nullopt;
+}
+
 constexpr std::uint64_t any_bytes = 1ull << 60;
 
 constexpr Setting settings[] = {
     {"data", set_data},
     {"listen", set_listen},
     {"follow", set_follow},
+    {"ack-default", set_ack_default},
+    {"followers-for-quorum",
+     [](ServerConfig& c, std::string_view n, std::string_view v) {
+       return set_count(c.followers_for_quorum, n, v, 1, followers_for_quorum_max);
+     }},
     {"cores", set_cores},
     {"day-offset", set_day_offset},
     {"kernel", set_kernel},

@@ -23,6 +23,7 @@ inline constexpr std::uint64_t config_segment_bytes_default = 128 * MiB;
 inline constexpr std::uint32_t config_pool_segments_max = 1024;
 inline constexpr std::uint64_t memory_bytes_min = 128 * MiB;
 inline constexpr std::uint32_t server_shards_max = 256;
+inline constexpr std::uint32_t followers_for_quorum_max = 8;
 inline constexpr std::uint32_t server_cores_max = 256;
 inline constexpr std::uint32_t connections_default = 20'000;
 inline constexpr std::uint32_t connections_limit = 1'000'000;
@@ -38,6 +39,8 @@ struct ServerConfig {
   std::uint64_t memory_bytes = 256 * MiB;          // of the whole server
   std::optional<std::int32_t> day_offset_seconds;  // none = what the directory has; UTC for a new one
   std::optional<HostPort> follow;                  // the leader whose log this node copies; none = it leads
+  bool ack_quorum = false;                         // acknowledgements wait for followers
+  std::uint32_t followers_for_quorum = 1;          // so many, beside the leader
   std::uint32_t retain_days = 0;                   // 0 = all
   std::uint64_t retain_bytes = 0;                  // 0 = all
   std::uint32_t connections_max = connections_default;

@@ -146,6 +146,8 @@ class Connection {
   void follow(const Frame& frame);
   void follower_durable(const Frame& frame);
   void segment_range(const Frame& frame);
+  void fence(const Frame& frame);
+  void promote(const Frame& frame);
   void refuse_not_leader(std::uint64_t request_id, bool closing);
   ReadStream* find_read(std::uint64_t request_id);
 

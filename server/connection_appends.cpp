@@ -107,7 +107,9 @@ void Connection::write_acks(Lsn durable) {
       PendingAck& ack = acks_.front();
       if (ack.entry.error == 0 && ack.entry.lsn >= durable.value) break;
       if (ack.entry.error == 0) {
-        ack.entry.level = wire::Level::local;
+        const bool enough = ack.entry.lsn < shard_->quorum().replicated().value;
+        ack.entry.level = enough ? wire::Level::quorum : wire::Level::local;
+        if (!enough && shard_->wants_quorum()) shard_->note_missed();
         core_.counters().acknowledged++;
       }
       entries.push_back(ack.entry);

@@ -1,11 +1,8 @@
 // What each request does.
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "base/hash.hpp"
 #include "protocol/ranges.hpp"
-#include "replica/leader_stream.hpp"
 #include "replica/segment_ranges.hpp"
 #include "server/connection.hpp"
 #include "server/core.hpp"
@@ -28,6 +25,8 @@ void Connection::handle(const Frame& frame) {
     case FrameType::durable: return follower_durable(frame);
     case FrameType::sums:
     case FrameType::range: return segment_range(frame);
+    case FrameType::fence: return fence(frame);
+    case FrameType::promote: return promote(frame);
     case FrameType::ping: {
       auto ping = wire::decode_ping(frame);
       if (!ping) return refuse(ping.error());
@@ -144,46 +143,6 @@ void Connection::stat(const Frame& frame) {
   if (!request && request.error() == Error::bad_frame) return refuse(Error::bad_frame);
   if (!request) return refuse_request(frame.header.request_id, request.error());
   gather_stat(core_, id_, *request);
-}
-
-void Connection::refuse_not_leader(std::uint64_t request_id, bool closing) {
-  const auto& leader = core_.server().config().follow;
-  const std::string text = leader ? fmt::format("this node follows {}:{}; ask there", leader->host, leader->port)
-                                  : std::string(error_text(Error::not_leader));
-  answer(wire::Refused{request_id, Error::not_leader, 0, closing, text});
-  if (closing) end();
-}
-
-void Connection::follow(const Frame& frame) {
-  auto request = wire::decode_follow(frame);
-  if (!request) return refuse(request.error());
-  if (core_.server().config().follow) return refuse_not_leader(request->request_id, true);
-  if (!follow_) {
-    if (shard_->followers().size() >= followers_max) return refuse(Error::retry_later, 1000);
-    const DataDirectory& directory = core_.server().directory();
-    wire::Identity identity;
-    identity.cluster_id = directory.cluster_id;
-    identity.log_id = directory.log_id;
-    identity.shard_count = directory.shard_count;
-    identity.day_offset_seconds = directory.day_offset_seconds;
-    identity.segment_bytes = directory.segment_bytes;
-    identity.shard = shard_->index();
-    follow_ = std::make_unique<LeaderStream>(shard_->log(), socket_, identity, client_name_);
-    follow_->context = this;
-    follow_->on_end = [](void* context) {
-      auto& self = *static_cast<Connection*>(context);
-      self.end();
-      self.check_finished();
-    };
-    shard_->add_follower(*follow_);
-  }
-  follow_->ask(*request);
-}
-
-void Connection::follower_durable(const Frame& frame) {
-  auto report = wire::decode_durable(frame);
-  if (!report) return refuse(report.error());
-  if (follow_) follow_->reported(*report);
 }
 
 }  // namespace millrace

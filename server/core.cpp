@@ -84,6 +84,8 @@ LogOptions Core::log_options(ShardIndex shard) const {
   options.buffered = config.buffered;
   options.accept_clock = config.accept_clock;
   options.follow = config.follow.has_value();
+  if (config.follow)
+    options.leader_hash = hash64(bytes_of(fmt::format("{}:{}", config.follow->host, config.follow->port)));
   options.allocations = server_.environment().allocations;
   options.commit_sizes = config.commit_sizes;
   options.give_up = &stopping_;

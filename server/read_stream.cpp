@@ -75,6 +75,8 @@ Task<> ReadStream::run() {
   auto following = follow_log();
   auto followed = co_await following;
   if (!followed) error_ = shard_.told(followed.error());
+  // A follower may be behind what another node has shown already.
+  if (error_ == Error::out_of_range && !begun_ && shard_.log().options().follow) error_ = Error::not_ready;
   if (cancelled_) error_ = Error::cancelled;
   while (under_way_) co_await changed_.wait();
   give_memory_back();

@@ -25,9 +25,21 @@ constexpr Nanos derivation_interval = 5'000'000'000;
 
 }  // namespace
 
-Shard::Shard(Core& core, ShardIndex index) : core_(core), index_(index) {}
+Shard::Shard(Core& core, ShardIndex index)
+    : core_(core),
+      index_(index),
+      quorum_(core.server().config().ack_quorum ? core.server().config().followers_for_quorum : 0) {
+  quorum_timer_.context = this;
+  quorum_timer_.fire = [](Timer& timer) {
+    auto& self = *static_cast<Shard*>(timer.context);
+    self.reactor().request(self);
+  };
+}
 
-Shard::~Shard() { reactor().withdraw(*this); }
+Shard::~Shard() {
+  reactor().disarm(quorum_timer_);
+  reactor().withdraw(*this);
+}
 
 Reactor& Shard::reactor() { return core_.reactor(); }
 
@@ -49,23 +61,6 @@ Task<> Shard::open(LogOptions options) {
   co_return Result<>();
 }
 
-void Shard::start_following() {
-  const ServerConfig& config = core_.server().config();
-  if (!config.follow) return;
-  FollowerOptions options;
-  options.leader = {config.follow->host, config.follow->port};
-  options.shard = index_;
-  options.shard_count = core_.server().directory().shard_count;
-  options.day_offset_seconds = core_.server().directory().day_offset_seconds;
-  FollowerWatch& watch = *this;
-  follower_ = std::make_unique<Follower>(*log_, options, watch);
-  follower_->start();
-}
-
-void Shard::follower_says(ShardIndex shard, bool is_error, std::string_view text) {
-  core_.server().say(is_error ? Severity::error : Severity::note, fmt::format("shard {}: {}", shard.value, text));
-}
-
 ReadView& Shard::view() { return log_->view(); }
 
 Error Shard::told(Error error) const {
@@ -75,11 +70,10 @@ Error Shard::told(Error error) const {
 }
 
 Task<> Shard::stop() {
+  stopping_ = true;
   if (!log_) co_return Result<>();
-  if (follower_) {
-    follower_->stop();
-    while (!follower_->ended()) co_await follower_->end_signal().wait();
-  }
+  auto ending = end_following();
+  (void)co_await ending;
   if (ranges_) {
     auto draining = ranges_->drain();
     auto drained = co_await draining;
@@ -87,6 +81,7 @@ Task<> Shard::stop() {
   }
   auto stopping = log_->stop();
   auto stopped = co_await stopping;
+  quorum_.give_up();
   acknowledge(log_->watermarks().durable);
   co_return stopped;
 }
@@ -122,9 +117,13 @@ void Shard::forget(Connection& connection) {
 
 /// Answering ends no connection and adds none, so the list stands still.
 void Shard::acknowledge(Lsn durable) {
+  if (!may_acknowledge()) return;
+  quorum_.durable(durable, reactor().now());
+  watch_quorum();
+  const Lsn answerable = quorum_.answerable();
   std::size_t kept = 0;
   for (Connection* connection : waiting_for_commit_) {
-    if (connection->acknowledge(durable)) waiting_for_commit_[kept++] = connection;
+    if (connection->acknowledge(answerable)) waiting_for_commit_[kept++] = connection;
     else connection->links.waits_for_commit = false;
   }
   waiting_for_commit_.resize(kept);
@@ -167,7 +166,7 @@ void Shard::log_failed() {
 }
 
 void Shard::log_reopened() {
-  core_.server().say(Severity::note, fmt::format("shard {}: the log recovered and takes {} again", index_.value,
+  core_.server().say(Severity::note, fmt::format("shard {}: the log is open and takes {}", index_.value,
                                                  follower_ ? "its leader's batches" : "appends"));
   resume_all();
 }
@@ -192,6 +191,8 @@ void Shard::turn_ended() {
 
 void Shard::tick() {
   if (!log_) return;
+  may_acknowledge();
+  ticked_ = reactor().now();
   if (!waiting_for_commit_.empty()) reactor().request(*this);
   resume_all();
   watch_commits();

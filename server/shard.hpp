@@ -8,10 +8,13 @@
 #include <vector>
 
 #include "base/units.hpp"
+#include "protocol/fence.hpp"
 #include "reactor/reactor.hpp"
 #include "replica/follower.hpp"
 #include "replica/leader_stream.hpp"
+#include "replica/promotion.hpp"
 #include "replica/segment_ranges.hpp"
+#include "server/quorum.hpp"
 #include "storage/extent.hpp"
 #include "storage/log.hpp"
 
@@ -23,6 +26,10 @@ class ReadView;
 
 /// Connections that follow one shard.
 inline constexpr std::size_t followers_max = 16;
+/// A leader that was followed and did not run for so long may have been deposed meanwhile: before it acknowledges anything it
+/// listens for acknowledge_pause. Shorter than what a promotion waits for an answer (fence_wait_max).
+inline constexpr Nanos leader_pause_max = 2 * nanos_per_second + nanos_per_second / 2;
+inline constexpr Nanos acknowledge_pause = nanos_per_second / 4;
 
 class Shard final : public LogListener, private FollowerWatch, private TurnHook {
  public:
@@ -62,13 +69,34 @@ class Shard final : public LogListener, private FollowerWatch, private TurnHook 
   /// Once a second.
   void tick();
 
+  /// Another node takes over, or has: see LogSource::depose(). True when this one gives way, or did already.
+  Task<bool> fence(wire::Fence request);
+  /// This node takes over from the leader it follows, or finds out whether it could. Errors: already_exists (it leads),
+  /// retry_later (it is under way), and those of LogCopy::lead().
+  Task<PromotionFindings> promote(bool ask_only, bool accept_loss);
+  /// leader, follower or deposed.
+  std::string_view part() const;
+  /// Where the leader is, HOST:PORT; empty = here, or not known.
+  std::string leader_text() const;
+
+  /// One of the followers reported, or left.
+  void follower_moved();
+  const Quorum& quorum() const { return quorum_; }
+  /// Acknowledgements that were to wait for a quorum and left without.
+  std::uint64_t quorum_missed() const { return quorum_missed_; }
+  void note_missed() { quorum_missed_++; }
+  bool wants_quorum() const;
+
   /// This node's own following; nullptr on a leader.
   const Follower* follower() const { return follower_.get(); }
   /// What others ask about the bytes of its segments.
   SegmentRanges& ranges() { return *ranges_; }
   /// Those that follow this shard.
   const std::vector<LeaderStream*>& followers() const { return followers_; }
-  void add_follower(LeaderStream& stream) { followers_.push_back(&stream); }
+  void add_follower(LeaderStream& stream) {
+    followers_.push_back(&stream);
+    was_followed_ = true;
+  }
   void remove_follower(LeaderStream& stream) { std::erase(followers_, &stream); }
 
   void log_durable(Lsn durable) override;
@@ -80,6 +108,12 @@ class Shard final : public LogListener, private FollowerWatch, private TurnHook 
   void turn_ended() override;
   void follower_says(ShardIndex shard, bool is_error, std::string_view text) override;
   void start_following();
+  PromotionOrder order_promotion();
+  Task<> end_following();
+  Task<> keep_fencing(Epoch epoch);
+  void end_unanswered();
+  bool may_acknowledge();
+  void watch_quorum();
   void acknowledge(Lsn durable);
   void resume_all();
   void watch_commits();
@@ -93,6 +127,17 @@ class Shard final : public LogListener, private FollowerWatch, private TurnHook 
   std::unique_ptr<SegmentRanges> ranges_;
   std::unique_ptr<Follower> follower_;
   std::vector<LeaderStream*> followers_;
+  Quorum quorum_;
+  Timer quorum_timer_;
+  std::uint64_t quorum_missed_ = 0;
+  bool missing_said_ = false;
+  std::string deposed_by_;
+  bool promoting_ = false;
+  bool fencing_ = false;  // the old leader is told
+  bool stopping_ = false;
+  bool was_followed_ = false;
+  Nanos ticked_ = 0;
+  Nanos acknowledge_from_ = 0;
 
   std::vector<Connection*> waiting_for_commit_;
   std::vector<Connection*> waiting_for_room_;

@@ -166,7 +166,7 @@ std::string describe_shard(Shard& shard, const LogExtent& extent) {
   JsonWriter json;
   json.begin_object();
   json.field("shard", shard.index().value);
-  json.field("role", std::string_view(shard.follower() != nullptr ? "follower" : "leader"));
+  json.field("role", shard.part());
   json.field("condition", condition_name(stats.condition));
   json.field("epoch", stats.epoch.value);
   json.field("day", std::string_view(format_day(stats.day)));
@@ -188,6 +188,14 @@ std::string describe_shard(Shard& shard, const LogExtent& extent) {
   json.field("appended", stats.watermarks.appended.value);
   json.end_object();
   json.field("acknowledgement_rounds", shard.acknowledgement_rounds());
+  if (shard.wants_quorum()) {
+    json.key("quorum");
+    json.begin_object();
+    json.field("replicated", shard.quorum().replicated().value);
+    json.field("missing", shard.quorum().missing());
+    json.field("missed", shard.quorum_missed());
+    json.end_object();
+  }
   const Nanos now = shard.reactor().now();
   if (shard.follower() != nullptr) write_following(json, shard.follower()->state(), now);
   else write_followers(json, shard.followers(), stats.watermarks.durable, now);
@@ -284,9 +292,9 @@ void write_server(JsonWriter& json, Core& core) {
   json.field("data", std::string_view(directory.path));
   json.field("listen", std::string_view(config.host));
   json.field("port", std::uint32_t{server.port()});
-  json.field("role", std::string_view(config.follow ? "follower" : "leader"));
-  if (config.follow)
-    json.field("follows", std::string_view(config.follow->host + ":" + std::to_string(config.follow->port)));
+  const bool open = !core.shards().empty() && core.shards()[0]->is_open();
+  json.field("role", open ? core.shards()[0]->part() : std::string_view(config.follow ? "follower" : "leader"));
+  if (open && !core.shards()[0]->leader_text().empty()) json.field("follows", core.shards()[0]->leader_text());
   json.field("cluster_id", std::string_view(hex_id(directory.cluster_id.high) + hex_id(directory.cluster_id.low)));
   json.field("log_id", std::string_view(hex_id(directory.log_id.high) + hex_id(directory.log_id.low)));
   json.field("shards", directory.shard_count);

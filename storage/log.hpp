@@ -43,9 +43,10 @@ struct LogOptions {
   bool buffered = false;               // no O_DIRECT: for filesystems without it; never the default
   std::uint64_t tail_bytes = 1 * MiB;  // the tail's ring, for a log that is created
   CommitSizes commit_sizes{};
-  bool separate_sync = false;                // write, then fdatasync, instead of one DSYNC write
-  bool accept_clock = false;                 // believe a wall clock more than 366 days ahead of the last day
-  bool follow = false;                       // a copy of a leader's log: see LogCopy
+  bool separate_sync = false;     // write, then fdatasync, instead of one DSYNC write
+  bool accept_clock = false;      // believe a wall clock more than 366 days ahead of the last day
+  bool follow = false;            // a copy of a leader's log: see LogCopy
+  std::uint64_t leader_hash = 0;  // of the leader's address: a node promoted over that one leads all the same
   std::uint64_t (*allocations)() = nullptr;  // heap allocations of the process so far; nullptr = not counted
   const bool* give_up = nullptr;  // once it is true, an opening ends soon, with Error::cancelled; nullptr = never
 

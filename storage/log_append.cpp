@@ -56,7 +56,7 @@ Log::Appended LogCore::append(const BatchHeader& producer, Bytes body) {
 }
 
 std::optional<AppendRefusal> LogCore::check_append(const BatchHeader& producer, Bytes body) const {
-  if (options_.follow) return refusal(Error::not_leader);
+  if (const auto error = no_leader()) return refusal(*error);
   if (state_ != State::serving) return refusal(state_ == State::closed ? Error::closed : Error::not_ready);
   if (producer.kind != BatchKind::data || producer.record_count == 0 || producer.stream_id == 0 ||
       body.size() != producer.body_bytes)
@@ -189,7 +189,7 @@ AppendPosition LogCore::append_data(const BatchHeader& producer, Bytes body, std
 }
 
 std::expected<Lsn, AppendRefusal> LogCore::append_alone(BatchKind kind, Bytes body) {
-  if (options_.follow) return std::unexpected(refusal(Error::not_leader));
+  if (const auto error = no_leader()) return std::unexpected(refusal(*error));
   if (state_ != State::serving)
     return std::unexpected(refusal(state_ == State::closed ? Error::closed : Error::not_ready));
   const DayStamp stamp = stamp_now();
@@ -204,7 +204,7 @@ std::expected<Lsn, AppendRefusal> LogCore::append_alone(BatchKind kind, Bytes bo
 }
 
 Result<StreamId> LogCore::declare_stream(std::string_view name) {
-  if (options_.follow) return fail(Error::not_leader);
+  if (const auto error = no_leader()) return fail(*error);
   if (state_ != State::serving) return fail(state_ == State::closed ? Error::closed : Error::not_ready);
   auto declared = tables_->streams().declare(name);
   if (!declared) return fail(declared.error());

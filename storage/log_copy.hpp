@@ -28,6 +28,12 @@ class LogSource {
   virtual const SegmentHeader& newest_header() const = 0;
   virtual SegmentKey first_kept_segment() const = 0;
   virtual Epoch epoch() const = 0;
+  /// The highest epoch this node has persisted, its own or not.
+  virtual Epoch known_epoch() const = 0;
+  /// Another node leads under `epoch`, which this one persists: nothing is appended here any more. Ends when what was appended is
+  /// durable. Errors: fenced (a higher epoch is known), not_ready, closed, those of writing.
+  virtual Task<> depose(Epoch epoch) = 0;
+  virtual bool deposed() const = 0;
   virtual const Id128& log_id() const = 0;
   virtual const Id128& cluster_id() const = 0;
   /// Wakes when something was submitted, or became durable, and at every failure and end.
@@ -39,7 +45,8 @@ class LogSource {
 
 /// Where a copy ends.
 struct CopyEnd {
-  bool begun = false;  // it has a segment; the next five are its
+  bool damaged = false;  // its newest segment is: it takes nothing, and serves what it can
+  bool begun = false;    // it has a segment; the next five are its
   SegmentKey key{};
   Id128 segment_id{};
   GroupMark last_group;  // offset 0: the segment holds none
@@ -83,6 +90,9 @@ class LogCopy {
   virtual Task<std::vector<BatchEnd>> batch_ends(std::size_t group) = 0;
   /// Gives back what lies behind the place, to quarantine first; then the log opens anew. diverged = readers have seen some of it.
   virtual Task<> cut(CopyPlace place) = 0;
+  /// From now on this node leads, under `epoch`, which begins a term above all it knows; the log opens anew. What is not durable
+  /// here yet is not part of it. Errors: fenced, not_ready, closed, those of writing.
+  virtual Task<> lead(Epoch epoch) = 0;
 
  protected:
   ~LogCopy() = default;

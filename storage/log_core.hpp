@@ -99,6 +99,11 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   Task<std::vector<BatchEnd>> batch_ends(std::size_t group) override;
   Task<> cut(CopyPlace place) override;
 
+  // What the node is: log_part.cpp.
+  bool deposed() const override { return deposed_; }
+  Task<> depose(Epoch epoch) override;
+  Task<> lead(Epoch epoch) override;
+
  private:
   using Placed = std::expected<void, AppendRefusal>;
 
@@ -176,6 +181,11 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   }
   static Task<> run_in_background(LogCore& core, Task<> work);
   void background(Task<> work);
+  /// Why nothing may be appended by this node's own will.
+  std::optional<Error> no_leader() const {
+    return options_.follow || deposed_ ? std::optional(Error::not_leader) : std::nullopt;
+  }
+  Result<> choose_part(OpeningReport& report);
   bool working() const { return state_ == State::serving || state_ == State::stopping; }
 
   // A copy: log_follow.cpp.
@@ -207,7 +217,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   enum class State : std::uint8_t { opening, serving, reopening, closed, stopping, stopped };
 
   Reactor& reactor_;
-  const LogOptions options_;
+  LogOptions options_;  // only `follow` changes
   Staging staging_;
   SegmentPool pool_;
   std::unique_ptr<ShardMeta> meta_;
@@ -253,6 +263,8 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
 
   // A copy's; submitted_ is every log's.
   Signal submitted_;
+  bool copy_damaged_ = false;  // its newest segment is: nothing is taken, nothing is written
+  bool deposed_ = false;       // a leader's: another one took over
   Lsn leader_durable_{1};
   SegmentHeader last_header_;      // of last_key_
   std::vector<GroupMark> groups_;  // of last_key_, closed

@@ -163,14 +163,14 @@ Task<> LogCore::write_finish_file(FinishJob job) {
 // The leader seals by the clock also when nothing is appended. The wall clock may jump, so it is asked once a minute.
 // A log without a day has nothing to seal: the day of its first batch is looked at by the minute like any other.
 void LogCore::arm_day_timer() {
-  if (options_.follow) return;
+  if (no_leader()) return;
   if (!day_is_open()) return reactor_.arm(day_timer_, reactor_.now() + day_timer_longest);
   const Nanos left = day_begin(tables_->log().day.next(), options_.day_offset_seconds) - reactor_.wall_now();
   reactor_.arm(day_timer_, reactor_.now() + std::clamp(left, day_timer_shortest, day_timer_longest));
 }
 
 void LogCore::day_timer_fired() {
-  if (!working()) return;
+  if (!working() || no_leader()) return;
   const DayStamp stamp = stamp_now();
   if (day_is_open() && stamp.day > tables_->log().day) {
     // A refusal (no memory just now) is tried again when the timer fires next.

@@ -40,6 +40,7 @@ Epoch LogCore::known_epoch() const { return meta_->slot().epoch; }
 
 CopyEnd LogCore::end() const {
   CopyEnd end;
+  end.damaged = copy_damaged_;
   end.next_lsn = watermarks().appended;
   end.chain = writer_ ? writer_->chain() : Chain{};
   if (!last_key_) return end;

@@ -77,10 +77,7 @@ Task<> LogCore::try_open(OpeningReport& report) {
   }
   if (!meta) co_return fail(meta.error());
   meta_ = std::make_unique<ShardMeta>(std::move(*meta));
-  if (meta_->slot().follows != 0 && !options_.follow)
-    report.notes.push_back(
-        "this was a follower's copy and leads from now on, under a new term: its old leader may be started "
-        "again only with --follow");
+  if (auto chosen = choose_part(report); !chosen) co_return fail(chosen.error());
   view_ = std::make_unique<ReadView>(reactor_, view_options(options_, *meta_), *this);
   auto opening = open_files(report);
   auto opened = co_await opening;
@@ -139,6 +136,11 @@ Task<> LogCore::open_files(OpeningReport& report) {
     report.diagnosis = options_.directory + ": cannot be listed";
     co_return fail(indexed.error());
   }
+  if (opened->index_is_ahead && !opened->sealed) {
+    auto forgetting = forget_derived(opened->last.key.day);
+    auto forgotten = co_await forgetting;
+    if (!forgotten) co_return fail(forgotten.error());
+  }
   if (opened->resume) {
     auto noting = note_borders(opened->last);
     auto noted = co_await noting;
@@ -181,6 +183,8 @@ void LogCore::take_over(OpenedLog opened) {
   start.separate_sync = options_.separate_sync;
   start.follows = options_.follow;
   writer_ = std::make_unique<LogWriter>(reactor_, staging_, *this, std::move(opened.tail), start);
+  copy_damaged_ = opened.copy_damaged;
+  if (copy_damaged_) writer_->silence();
   if (!opened.begun) return;
   last_key_ = opened.last.key;
   last_header_ = opened.header;
@@ -291,6 +295,13 @@ Task<> LogCore::reopen() {
     co_await Sleep(reactor_, again);
   }
   writer_.reset();
+  if (deposed_) {
+    // Opening would take an epoch, which is another node's to take.
+    reopening_ = false;
+    state_ = State::closed;
+    notify_progress();
+    co_return fail(Error::closed);
+  }
   Result<> prepared{};
   if (forget_) {
     auto forgetting = forget_derived(*std::exchange(forget_, std::nullopt));

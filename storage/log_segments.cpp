@@ -34,7 +34,7 @@ void LogCore::close_segment() {
 // A segment whose bytes are in its file goes to the index. A copy waits until nothing can make its leader go on in that segment:
 // index and state would not know of it.
 void LogCore::settle_closed() {
-  while (!closing_.empty() && writer_->settled(closing_.front())) {
+  while (!closing_.empty() && !copy_damaged_ && writer_->settled(closing_.front())) {
     if (options_.follow && closing_.size() == 1) {
       const Lsn readable = readable_end(writer_->marks().durable);
       const bool day_over = sealed_ || closing_.front().day < last_key_->day;

@@ -22,7 +22,8 @@ Result<ShardSlot> read_shard_slot(Bytes block, OpenFor purpose) {
   if (read->sequence == 0 || read->epochs_led_count > epochs_led_max || read->drop_count > drop_names_max ||
       !all_zero(as_bytes(read->reserved_b, sizeof(read->reserved_b))) ||
       !all_zero(as_bytes(read->reserved_c, sizeof(read->reserved_c))) ||
-      !all_zero(as_bytes(read->reserved_d, sizeof(read->reserved_d))) || read->follows > 1)
+      !all_zero(as_bytes(read->reserved_d, sizeof(read->reserved_d))) || read->reserved_a != 0 ||
+      read->part > NodePart::deposed)
     return fail(Error::corrupt);
   Epoch before{};
   for (const EpochRange& range : epochs_led(*read)) {

@@ -40,17 +40,27 @@ struct DropName {
   constexpr bool operator==(const DropName&) const = default;
 };
 
+/// A node's part in the copying of a log.
+enum class NodePart : std::uint32_t {
+  leads = 0,
+  follows = 1,  // the epoch is that of the leader it follows
+  deposed = 2,  // the epoch is that of the leader that took over: nothing is appended here
+};
+
 struct ShardSlot {
   FileHead head{.magic = shard_slot_magic};
   std::uint64_t sequence = 0;
   ShardIndex shard{};
   std::uint32_t epochs_led_count = 0;
-  Epoch epoch{};              // the current one
-  Day last_day{};             // last day accepted
-  std::uint32_t follows = 0;  // 1: the epoch is a leader's that this node follows
-  Lsn drop_first_kept{};      // drop intent; 0 = none
+  Epoch epoch{};          // the current one
+  Day last_day{};         // last day accepted
+  NodePart part{};        // whose the epoch is
+  Lsn drop_first_kept{};  // drop intent; 0 = none
   std::uint32_t drop_count = 0;
-  std::uint8_t reserved_b[44] = {};
+  std::uint32_t reserved_a = 0;
+  std::uint64_t promoted_from =
+      0;  // hash of the address of the leader it followed when it was promoted; 0 = it was not
+  std::uint8_t reserved_b[32] = {};
   std::array<EpochRange, epochs_led_max> epochs_led{};  // ascending
   std::uint8_t reserved_c[896] = {};
   std::array<DropName, drop_names_max> drops{};
@@ -62,6 +72,7 @@ static_assert(offsetof(ShardSlot, epochs_led) == 128 && offsetof(ShardSlot, drop
 /// An epoch is term * epoch_term + opening: a node that followed and leads now begins the next term, so that whatever its old
 /// leader takes by being started again lies below.
 inline constexpr std::uint64_t epoch_term = std::uint64_t{1} << 32;
+constexpr Epoch next_term(Epoch epoch) { return Epoch{(epoch.value / epoch_term + 1) * epoch_term}; }
 
 /// Blocks of node.meta: node slots at 0 and 1, shard k's at 2+2k and 3+2k.
 constexpr std::uint64_t node_slot_offset(unsigned slot) { return slot * block_bytes; }

@@ -187,9 +187,17 @@ Task<ShardMeta> ShardMeta::open(Reactor& reactor, std::string path, ShardIndex s
   co_return std::move(meta);
 }
 
+Task<> ShardMeta::write(ShardSlot slot) {
+  writing_ = true;
+  auto writing = write_copies(slot);
+  auto written = co_await writing;
+  writing_ = false;
+  co_return std::move(written);
+}
+
 // Both copies, one after the other: the change is durable with the first, and with the second no single bad block can bring
 // back what stood before it.
-Task<> ShardMeta::write(ShardSlot slot) {
+Task<> ShardMeta::write_copies(ShardSlot slot) {
   for (int copy = 0; copy < 2; ++copy) {
     slot.sequence = slot_.sequence + 1;
     write_shard_slot(slot, block_.bytes());
@@ -204,10 +212,11 @@ Task<> ShardMeta::write(ShardSlot slot) {
 }
 
 Task<Epoch> ShardMeta::take_epoch(Epoch above, Day last_day) {
+  while (writing_) co_await Yield{};
   ShardSlot slot = slot_;
   Epoch epoch = std::max(slot.epoch, above).next();
-  if (slot.follows != 0) epoch = Epoch{(std::max(slot.epoch, above).value / epoch_term + 1) * epoch_term};
-  slot.follows = 0;
+  if (slot.part != NodePart::leads) epoch = next_term(std::max(slot.epoch, above));
+  slot.part = NodePart::leads;
   millrace::take_epoch(slot, epoch);
   slot.last_day = std::max(slot.last_day, last_day);
   if (mutant("epoch_not_persisted")) {
@@ -221,10 +230,17 @@ Task<Epoch> ShardMeta::take_epoch(Epoch above, Day last_day) {
 }
 
 Task<> ShardMeta::accept_epoch(Epoch epoch) {
-  if (epoch <= slot_.epoch && slot_.follows != 0) co_return Result<>{};
+  if (epoch <= slot_.epoch && slot_.part == NodePart::follows && slot_.promoted_from == 0) co_return Result<>{};
+  auto becoming = become(NodePart::follows, epoch, 0);
+  co_return co_await becoming;
+}
+
+Task<> ShardMeta::become(NodePart part, Epoch epoch, std::uint64_t promoted_from) {
+  while (writing_) co_await Yield{};
   ShardSlot slot = slot_;
   slot.epoch = std::max(slot.epoch, epoch);
-  slot.follows = 1;
+  slot.part = part;
+  slot.promoted_from = promoted_from;
   auto writing = write(slot);
   auto written = co_await writing;
   co_return std::move(written);
@@ -232,6 +248,7 @@ Task<> ShardMeta::accept_epoch(Epoch epoch) {
 
 Task<> ShardMeta::write_drop_intent(Lsn first_kept, std::vector<DropName> names) {
   MR_ASSERT(names.size() <= drop_names_max);
+  while (writing_) co_await Yield{};
   ShardSlot slot = slot_;
   slot.drop_first_kept = names.empty() ? Lsn{} : first_kept;
   slot.drop_count = static_cast<std::uint32_t>(names.size());

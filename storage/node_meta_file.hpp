@@ -48,15 +48,19 @@ class ShardMeta {
   Task<Epoch> take_epoch(Epoch above, Day last_day);
   /// The epoch of the leader that this node follows, durably; it is never led here. Lower ones change nothing.
   Task<> accept_epoch(Epoch epoch);
+  /// What this node is from now on, durably; an epoch below the known one changes that one not.
+  Task<> become(NodePart part, Epoch epoch, std::uint64_t promoted_from);
   /// What is about to be dropped, so that a crash in the middle is finished and not wondered at. Empty = done.
   Task<> write_drop_intent(Lsn first_kept, std::vector<DropName> names);
 
  private:
   Task<> write(ShardSlot slot);
+  Task<> write_copies(ShardSlot slot);
 
   NodeSlot node_;
   ShardSlot slot_;
   unsigned write_next_ = 0;
+  bool writing_ = false;  // one change at a time
   File file_;
   AlignedMemory block_;
 };

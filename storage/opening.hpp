@@ -45,8 +45,9 @@ struct OpenedLog {
   NamedSegment last;
   SegmentHeader header;
   SegmentEnd end;
-  bool in_view = false;  // the view has it as the open one
-  bool resume = false;   // appends go on in it, at end.length
+  bool in_view = false;         // the view has it as the open one
+  bool resume = false;          // appends go on in it, at end.length
+  bool index_is_ahead = false;  // although the index describes it: what was derived of its day is removed first
 
   std::optional<NamedSegment> spare;  // the named successor, all zeros
   std::vector<NamedSegment> surplus;  // more such behind it: a crash came before the spare was begun
@@ -62,6 +63,7 @@ struct OpenedLog {
   std::uint64_t offset_bump = 0;
 
   // A copy (LogOptions::follow): batches that stand only in the tail, unapplied, behind end, next_lsn and chain.
+  bool copy_damaged = false;  // nothing is written any more
   PendingGroup pending;
   std::vector<GroupMark> groups;  // of the last segment
   Lsn leader_durable{1};          // below it everything was durable at the leader, say the groups that were read
@@ -121,6 +123,7 @@ class Opening final : private RecoveryVisitor {
   Task<> cut(NamedSegment& segment, std::uint64_t begin, std::uint64_t end, Lsn lsn);
   Task<> close_tail_groups(const Verdict& verdict, File& file);
   void hold_pending(Verdict& verdict);
+  bool was_led(Epoch epoch) const { return epoch_led(epochs_led(meta_.slot()), epoch); }
   void step_before_pending();
   Task<> check_finish();
   void note_unreadable(const std::string& path, std::uint32_t blocks);

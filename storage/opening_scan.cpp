@@ -16,7 +16,9 @@ namespace millrace {
 
 void Opening::group(const GroupHeader& header, Bytes) {
   if (!options_.follow) return;
-  opened_.leader_durable = std::max(opened_.leader_durable, std::min(header.durable_upto, group_end_lsn(header)));
+  // What this node said as a leader is no claim of the one it follows now.
+  if (!was_led(header.epoch))
+    opened_.leader_durable = std::max(opened_.leader_durable, std::min(header.durable_upto, group_end_lsn(header)));
   scanned_groups_.push_back(mark_of(header));
 }
 
@@ -274,16 +276,13 @@ void Opening::step_before_pending() {
 }
 
 Task<> Opening::act_on(Verdict verdict, Candidate& candidate) {
-  if (options_.follow && verdict.damaged)
-    co_return fail(refuse(Error::corrupt, path_of(candidate.segment.key) + ": " +
-                                              std::string(recovery_row_text(verdict.row).reason) +
-                                              " This is a follower's copy: nothing was touched. Keep the directory "
-                                              "for a person to look at, and follow anew into an empty one."));
+  // A damaged copy is kept as it is and serves what it can: the bytes that it lacks are its leader's to give, not its own to cut.
+  const bool kept = options_.follow && verdict.damaged;
   opened_.next_slot = std::max(opened_.next_slot, verdict.slot_number + 1);
   report_.slots_taken += verdict.slots_taken;
   report_.lost_batches += verdict.lost_batches;
   if (verdict.begun || report_.verdict.empty()) report_.verdict = recovery_row_name(verdict.row);
-  if (verdict.cut_begin < verdict.cut_end) {
+  if (verdict.cut_begin < verdict.cut_end && !kept) {
     auto cutting = cut(candidate.segment, verdict.cut_begin, verdict.cut_end, verdict.next_lsn);
     auto was_cut = co_await cutting;
     if (!was_cut) co_return fail(refuse(was_cut.error(), path_of(candidate.segment.key) + ": cannot be cut"));
@@ -295,7 +294,10 @@ Task<> Opening::act_on(Verdict verdict, Candidate& candidate) {
     else opened_.surplus.push_back(std::move(candidate.segment));
     co_return Result<>{};
   }
-  if (options_.follow) {
+  if (kept) {
+    verdict.tail_groups.clear();
+    opened_.copy_damaged = true;
+  } else if (options_.follow) {
     hold_pending(verdict);
   } else if (opened_.epoch == Epoch{}) {
     auto taking = meta_.take_epoch(std::max(verdict.last_epoch, tables_.log().epoch), tables_.log().day);
@@ -314,7 +316,9 @@ Task<> Opening::act_on(Verdict verdict, Candidate& candidate) {
   opened_.chain = verdict.chain;
   // A segment is closed before its successor has a file. After a crash in between its run is in the index, and perhaps in the
   // state: what still fits behind it would be in neither.
-  opened_.resume = verdict.go_on_here && !described_;
+  // A copy's leader may go on in it all the same: this node closed it as a leader, or learned too early that its leader had.
+  opened_.index_is_ahead = verdict.go_on_here && described_ && options_.follow;
+  opened_.resume = verdict.go_on_here && (!described_ || options_.follow);
   if (verdict.damaged) {
     report_.notes.push_back(path_of(candidate.segment.key) + ": " + std::string(recovery_row_text(verdict.row).reason) +
                             " Batches " + std::to_string(verdict.lost_first.value) + " to " +
@@ -348,7 +352,8 @@ Task<> Opening::cut(NamedSegment& segment, std::uint64_t begin, std::uint64_t en
 
 // The leader closes the group, at whatever length it has by then: until it does, the slots keep it.
 void Opening::hold_pending(Verdict& verdict) {
-  opened_.leader_durable = std::max(opened_.leader_durable, verdict.header.first_lsn);
+  if (!was_led(verdict.header.epoch))
+    opened_.leader_durable = std::max(opened_.leader_durable, verdict.header.first_lsn);
   if (verdict.tail_groups.empty()) return;
   const TailGroup group = std::move(verdict.tail_groups.front());
   verdict.tail_groups.clear();

@@ -1,9 +1,9 @@
 # fish completion for millrace
-set -l verbs serve append read stat status verify doctor version help
+set -l verbs serve append read stat status promote verify doctor version help
 complete -c millrace -f
 complete -c millrace -n "not __fish_seen_subcommand_from $verbs" -a "$verbs"
 complete -c millrace -n "__fish_seen_subcommand_from serve read stat verify doctor" -l data -r -a "(__fish_complete_directories)" -d "data directory"
-complete -c millrace -n "__fish_seen_subcommand_from append read stat status" -l server -x -d "HOST:PORT"
+complete -c millrace -n "__fish_seen_subcommand_from append read stat status promote" -l server -x -d "HOST:PORT"
 complete -c millrace -n "__fish_seen_subcommand_from append read" -l stream -x -d "stream name"
 complete -c millrace -n "__fish_seen_subcommand_from append read" -l type -x -d "record type"
 complete -c millrace -n "__fish_seen_subcommand_from append read" -l delimiter -x -a "newline len32"
@@ -17,7 +17,7 @@ complete -c millrace -n "__fish_seen_subcommand_from read" -l count -x
 complete -c millrace -n "__fish_seen_subcommand_from read" -l follow
 complete -c millrace -n "__fish_seen_subcommand_from read" -l format -x -a "raw json"
 complete -c millrace -n "__fish_seen_subcommand_from stat status verify doctor" -l json
-for flag in listen follow shards cores segment-bytes pool-segments memory day-offset retain-days retain-bytes
+for flag in listen follow ack-default followers-for-quorum shards cores segment-bytes pool-segments memory day-offset retain-days retain-bytes
   complete -c millrace -n "__fish_seen_subcommand_from serve" -l $flag -x
 end
 complete -c millrace -n "__fish_seen_subcommand_from serve" -l config -r -F
@@ -29,3 +29,4 @@ complete -c millrace -n "__fish_seen_subcommand_from serve" -l insecure
 complete -c millrace -n "__fish_seen_subcommand_from serve" -l connections-max -x
 complete -c millrace -n "__fish_seen_subcommand_from serve" -l accept-clock
 complete -c millrace -n "__fish_seen_subcommand_from append" -l quiet
+complete -c millrace -n "__fish_seen_subcommand_from promote" -l accept-loss

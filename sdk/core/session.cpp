@@ -193,6 +193,7 @@ void Session::handle(const Frame& frame, Nanos now) {
     case FrameType::pong: return;
     case FrameType::refused:
       if (frame.header.request_id == 0 || (frame.header.flags & 1) != 0) return handle_refused(frame, now);
+      if (const auto refused = wire::decode_refused(frame); refused && leave_follower(refused->error, now)) return;
       [[fallthrough]];
     case FrameType::stream_opened:
     case FrameType::producer_registered:
@@ -201,6 +202,7 @@ void Session::handle(const Frame& frame, Nanos now) {
     case FrameType::notice:
     case FrameType::read_end:
     case FrameType::stat_text:
+    case FrameType::promoted:
       // An answer to somebody who has left is no fault of the server.
       if (SessionUser* user = user_of(frame.header.request_id))
         user->session_answer(frame, static_cast<std::uint32_t>(frame.header.request_id), now);
@@ -218,6 +220,8 @@ void Session::handle_welcome(const Frame& frame, Nanos now) {
   if (welcome->shard_count == 0 || welcome->shard.value >= welcome->shard_count ||
       (settings_.shard != wire::any_shard && settings_.shard != welcome->shard))
     return go_down(Error::wrong_shard, now);
+  // A list may name servers of another log: its offsets mean nothing here.
+  if (settings_.elsewhere && ever_up_ && welcome->log_id != welcome_.log_id) return go_down(Error::foreign, now);
   welcome_ = *std::move(welcome);
   settings_.shard = welcome_.shard;
   credit_ = CreditUse(welcome_.append_granted);
@@ -234,8 +238,17 @@ void Session::handle_refused(const Frame& frame, Nanos now) {
   if (refused->error == Error::retry_later || refused->error == Error::not_ready) wait_hint_ = refused->detail;
   // During the handshake the server judges who we are, which a new attempt will not change; later it judges bytes, which may
   // have been damaged under way.
-  if (state_ == State::greeting && next_step(refused->error) != NextStep::retry) failure_ = refused->error;
+  if (state_ == State::greeting && next_step(refused->error) != NextStep::retry && !settings_.elsewhere)
+    failure_ = refused->error;
   go_down(refused->error, now);
+}
+
+/// What was refused for this is not answered by anybody: it is sent again to whoever leads.
+bool Session::leave_follower(Error error, Nanos now) {
+  if (error != Error::not_leader || !settings_.elsewhere) return false;
+  wait_hint_ = leader_wait_ms;
+  go_down(error, now);
+  return true;
 }
 
 void Session::handle_acks(const Frame& frame, Nanos now) {
@@ -244,6 +257,7 @@ void Session::handle_acks(const Frame& frame, Nanos now) {
   credit_.raise(acks->granted);
   for (std::size_t i = 0; i < acks->count() && state_ == State::up && !dropping_; ++i) {
     const wire::AckEntry entry = acks->entry(i);
+    if (leave_follower(static_cast<Error>(entry.error), now)) return;
     if (SessionUser* user = user_of(entry.request_id))
       user->session_ack(entry, static_cast<std::uint32_t>(entry.request_id), now);
   }

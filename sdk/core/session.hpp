@@ -58,7 +58,19 @@ struct SessionSettings {
   Nanos backoff_min = 10'000'000;     // before the second attempt; doubles
   Nanos backoff_max = 1'000'000'000;
   std::uint64_t seed = 1;  // spreads the attempts of many clients
+  bool elsewhere = false;  // the next attempt goes to another server: one that does not lead is left, a silent one soon
+
+  /// For a list of servers.
+  void look_elsewhere() {
+    elsewhere = true;
+    connect_timeout = 2'000'000'000;
+    ping_after = 1'000'000'000;
+    dead_after = 3'000'000'000;
+  }
 };
+
+/// Nobody leads for a while when a follower takes over: how long to wait before the next server of a list is asked.
+inline constexpr std::uint64_t leader_wait_ms = 50;
 
 class Session {
  public:
@@ -129,6 +141,7 @@ class Session {
   void handle_refused(const Frame& frame, Nanos now);
   void handle_acks(const Frame& frame, Nanos now);
   void serve_waiting(Nanos now);
+  bool leave_follower(Error error, Nanos now);
   SessionUser* user_of(std::uint64_t id) const;
   Nanos backoff();
 

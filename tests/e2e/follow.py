@@ -43,7 +43,7 @@ def log_files(server):
     found = {}
     for day in sorted(os.listdir(top)):
         folder = os.path.join(top, day)
-        if len(day) != 10 or not os.path.isdir(folder):
+        if not day[0].isdigit() or not os.path.isdir(folder):
             continue
         for name in sorted(os.listdir(folder)):
             path = os.path.join(folder, name)

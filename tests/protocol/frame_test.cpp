@@ -79,7 +79,7 @@ TEST(Frame, NamesAreThoseOfTheTypes) {
     EXPECT_EQ(frame_type_name(type) != "unknown", is_frame_type(static_cast<std::uint8_t>(number))) << number;
     if (frame_type_name(type) != "unknown") named++;
   }
-  EXPECT_EQ(named, 30);
+  EXPECT_EQ(named, 34);
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ namespace millrace::test {
 
 class Link {
  public:
-  Link() : session({}) {}
+  explicit Link(const SessionSettings& settings = {}) : session(settings) {}
 
   Session session;
   FakeServer server;

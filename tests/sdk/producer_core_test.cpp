@@ -298,5 +298,36 @@ TEST_F(ProducerCoreTest, ThousandCuts) {
   expect_exactly_once();
 }
 
+TEST_F(ProducerCoreTest, AFollowerIsLeftForTheNextServerOfAList) {
+  SessionSettings list;
+  list.look_elsewhere();
+  Link servers(list);
+  core.emplace(servers.session, ring, settings, seen);
+  servers.work = [this](Nanos now) { core->advance(now); };
+  core->start(servers.now);
+  servers.settle();
+  append(2);
+  servers.settle();
+  // The leader was deposed: what it refuses goes to the next server, in order and once.
+  servers.server.refuse_appends = {Error::not_leader, Error::not_leader, Error::not_leader};
+  append(5);
+  for (int i = 0; i < 40; ++i) servers.pass(100 * milli);
+  EXPECT_GT(servers.session.attempt(), 1u);
+  EXPECT_FALSE(seen.failed.has_value());
+  ASSERT_EQ(seen.results.size(), 7u);
+  for (const BatchResult& result : seen.results) EXPECT_FALSE(result.error.has_value());
+  EXPECT_EQ(servers.server.streams[stream_id_of("s").value].batches.size(), 7u);
+  core.reset();  // before the session it sits on
+}
+
+TEST_F(ProducerCoreTest, AFollowerAloneIsAnError) {
+  begin();
+  link.server.refuse_appends = {Error::not_leader};
+  append();
+  link.settle();
+  EXPECT_EQ(seen.failed, Error::not_leader);
+  EXPECT_EQ(link.session.attempt(), 1u);
+}
+
 }  // namespace
 }  // namespace millrace::test

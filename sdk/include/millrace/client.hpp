@@ -22,7 +22,8 @@
 namespace millrace {
 
 struct ClientOptions {
-  std::string server = "127.0.0.1:7070";        // HOST:PORT
+  std::string server = "127.0.0.1:7070";        // HOST:PORT; several with commas in between are a leader and its
+                                                // followers: appends go to whichever leads, reads to whichever answers
   std::string identity{};                       // who we say we are; for the server's log
   std::uint32_t connections = 1;                // a shard; producers are spread over them, each stays on its own
   std::size_t memory_bytes = 64 * 1024 * 1024;  // all batches filling or in flight; append refuses beyond
@@ -37,6 +38,20 @@ struct ServerInfo {
   std::uint32_t shards = 0;
   std::uint64_t cluster_id_high = 0;
   std::uint64_t cluster_id_low = 0;
+};
+
+struct PromotionOptions {
+  bool ask_only = false;     // only find out whether it would be safe
+  bool accept_loss = false;  // lead although the old leader may have acknowledged more than this node holds
+};
+
+/// What became of taking a shard over.
+struct Promotion {
+  bool leads = false;
+  bool safe = false;  // nothing that was acknowledged is missing
+  std::uint64_t epoch = 0;
+  std::uint64_t next_lsn = 0;  // where the log ended
+  std::string text;            // a sentence for a person
 };
 
 class ClientImpl;
@@ -56,6 +71,8 @@ class Client {
   Expected<Consumer> consumer(ConsumerOptions options);
   /// What the server says of itself, its shards and streams: JSON.
   Expected<std::string> stat();
+  /// Has the follower that this client talks to take over one shard from its leader. Waits up to 45 s.
+  Expected<Promotion> promote(std::uint32_t shard, PromotionOptions options);
   ServerInfo server() const;
 
   explicit Client(std::shared_ptr<ClientImpl> impl);
