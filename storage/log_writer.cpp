@@ -117,6 +117,12 @@ void LogWriter::resume_segment(SegmentKey key, const SegmentHeader& header, File
 
 bool LogWriter::fits_group(std::uint64_t span) const { return open_bytes_ + span <= group_bytes_max; }
 
+// In the order of the ring, as those who refer to it hold the oldest first.
+void LogWriter::tell_reused(const GroupBuffer& buffer) {
+  if (!buffer.skipped.empty()) owner_.writer_reuses(buffer.skipped);
+  owner_.writer_reuses(Staging::covered(buffer));
+}
+
 LogWriter::Room LogWriter::make_room(std::uint64_t span, bool reserve) {
   MR_ASSERT(segment_ != nullptr);
   const std::uint64_t limit = segment_->header.segment_bytes - (reserve ? 0 : seal_reserve_bytes);
@@ -128,7 +134,7 @@ LogWriter::Room LogWriter::make_room(std::uint64_t span, bool reserve) {
   if (segment_->end + align_up(bytes, block_bytes) > limit) return Room::segment_full;
   const GroupBuffer buffer = committer_.full() ? GroupBuffer{} : staging_.take(bytes);
   if (!buffer) return Room::no_memory;
-  owner_.writer_reuses(Staging::covered(buffer));
+  tell_reused(buffer);
   Group& opened = group(next_group_);
   opened = Group{};
   opened.buffer = buffer;

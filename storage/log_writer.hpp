@@ -173,6 +173,7 @@ class LogWriter final : private TurnHook {
   void silence() { silent_ = true; }
 
  private:
+  void tell_reused(const GroupBuffer& buffer);
   struct Group {
     GroupBuffer buffer;
     std::shared_ptr<WriterSegment> segment;

@@ -35,7 +35,7 @@ LogWriter::Room LogWriter::resume_group(const PendingGroup& pending) {
   MR_ASSERT(follows_ && segment_ != nullptr && next_group_ == 0 && pending.offset == segment_->end);
   const GroupBuffer buffer = staging_.take(group_header_bytes + pending.batches.size());
   if (!buffer) return Room::no_memory;
-  owner_.writer_reuses(Staging::covered(buffer));
+  tell_reused(buffer);
   Group& opened = group(next_group_++);
   opened = Group{};
   opened.buffer = buffer;

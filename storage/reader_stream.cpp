@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/assert.hpp"
 #include "storage/reader.hpp"
 #include "storage/reader_cursor.hpp"
 
@@ -129,6 +130,8 @@ Result<Reader::Step> Reader::give_chain(Lsn from, MutableBytes target, ReadChunk
         cursor.last = {};
         return Step::full;
       }
+      // The memory is the groups' own: what it holds must be this batch still.
+      MR_ASSERT(load<BatchHeader>(entry.bytes).lsn == entry.lsn.value);
       if (tell_before(entry.day, chunk)) return Step::full;
       if (entry.bytes.size() > target.size() - chunk.bytes) {
         if (chunk.bytes > 0) return Step::full;

@@ -24,11 +24,15 @@ GroupBuffer Staging::take(std::size_t bytes) {
   const std::size_t span = block_bytes + capacity;
   std::uint64_t at = head_;
   // A buffer is one piece of memory: what is left at the ring's end stays unused this time round.
-  if (at % memory_.size() + span > memory_.size()) at += memory_.size() - at % memory_.size();
+  Bytes skipped;
+  if (at % memory_.size() + span > memory_.size()) {
+    skipped = memory_.bytes().subspan(at % memory_.size());
+    at += skipped.size();
+  }
   if (at + span - tail_ > memory_.size()) return {};
   open_ = true;
   head_ = at + span;
-  return {memory_at(at) + block_bytes, capacity, at};
+  return {memory_at(at) + block_bytes, capacity, at, skipped};
 }
 
 void Staging::trim(GroupBuffer& newest, std::size_t bytes) {

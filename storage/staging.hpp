@@ -20,6 +20,7 @@ struct GroupBuffer {
   std::byte* group = nullptr;  // where the group begins; a segment's header block stands right before it
   std::size_t capacity = 0;    // of the group
   std::uint64_t at = 0;        // position in the ring, counted through all rounds
+  Bytes skipped;  // the ring's end, when it begins a new round: unused this time, and older than what it covers
   explicit operator bool() const { return group != nullptr; }
 };
 
@@ -39,7 +40,7 @@ class Staging {
   /// Nobody writes from or reads this buffer's file bytes any more. In the order they were taken.
   void give(const GroupBuffer& oldest);
 
-  /// What `buffer` covers with its header block: what stood there is gone once it is taken.
+  /// What `buffer` covers with its header block: what stood there, and in what it skipped, is gone once it is taken.
   static Bytes covered(const GroupBuffer& buffer) {
     return {buffer.group - block_bytes, buffer.capacity + block_bytes};
   }

@@ -49,6 +49,31 @@ TEST(staging, what_is_in_use_is_never_given_out_again) {
   }
 }
 
+TEST(staging, a_new_round_says_what_it_skips) {
+  test::ScriptedKernel kernel;
+  Staging staging(kernel, 64 * MiB);
+  GroupBuffer last;
+  int rounds = 0;
+  const std::byte* ring_end = nullptr;
+  for (int step = 0; step < 500; ++step) {
+    GroupBuffer buffer = staging.take(group_bytes_max);
+    ASSERT_TRUE(buffer);
+    staging.trim(buffer, group_bytes_max - 3 * block_bytes);
+    const bool round = last && buffer.group < last.group;
+    ASSERT_EQ(!buffer.skipped.empty(), round) << "step " << step;
+    if (round) {
+      EXPECT_EQ(buffer.skipped.data(), last.group + last.capacity) << "behind the newest buffer";
+      const std::byte* end = buffer.skipped.data() + buffer.skipped.size();
+      EXPECT_TRUE(ring_end == nullptr || ring_end == end);
+      ring_end = end;
+      ++rounds;
+    }
+    staging.give(buffer);
+    last = buffer;
+  }
+  EXPECT_GT(rounds, 5);
+}
+
 TEST(staging, a_closed_group_gives_back_what_it_did_not_use) {
   test::ScriptedKernel kernel;
   Staging staging(kernel, 64 * MiB);
