@@ -1,5 +1,6 @@
 #include "replica/peer.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "protocol/answers.hpp"
@@ -8,17 +9,28 @@ namespace millrace {
 
 Peer::Peer(Reactor& reactor, Address address) : reactor_(reactor), address_(std::move(address)) {
   silence_.context = this;
-  silence_.fire = [](Timer& timer) { static_cast<Peer*>(timer.context)->abort(); };
+  silence_.fire = [](Timer& timer) {
+    auto& self = *static_cast<Peer*>(timer.context);
+    if (self.reactor().now() >= self.answer_by_ || (self.give_up_ != nullptr && *self.give_up_)) self.abort();
+    else self.arm();
+  };
 }
 
 Peer::~Peer() { reactor_.disarm(silence_); }
+
+void Peer::limit(Nanos deadline, const bool* give_up) {
+  deadline_ = deadline;
+  give_up_ = give_up;
+}
+
+void Peer::arm() { reactor_.arm(silence_, std::min(answer_by_, reactor_.now() + peer_look_again)); }
 
 void Peer::abort() {
   if (socket_) socket_->abort();
 }
 
 Task<wire::Welcome> Peer::greet(ShardIndex shard, std::string name) {
-  const Nanos deadline = reactor().now() + peer_connect_max;
+  const Nanos deadline = std::min(deadline_, reactor().now() + peer_connect_max);
   auto connecting = connect(reactor_, address_, deadline);
   auto descriptor = co_await connecting;
   if (!descriptor) co_return fail(descriptor.error());
@@ -39,14 +51,15 @@ Task<wire::Welcome> Peer::greet(ShardIndex shard, std::string name) {
 Task<Frame> Peer::ask(FrameOutput request, std::uint64_t request_id) {
   refusal_.clear();
   if (!socket_ || !socket_->send(request)) co_return fail(Error::connection_lost);
-  const Nanos deadline = reactor().now() + peer_answer_max;
-  reactor().arm(silence_, deadline);
+  answer_by_ = std::min(deadline_, reactor().now() + peer_answer_max);
+  arm();
   Result<Frame> answer = fail(Error::connection_lost);
   do {
     auto receiving = receive();
     answer = co_await receiving;
   } while (answer && answer->header.request_id != request_id && answer->header.request_id != 0);
   reactor().disarm(silence_);
+  if (!answer && reactor().now() >= answer_by_) co_return fail(Error::timed_out);
   if (!answer || answer->header.type != FrameType::refused) co_return std::move(answer);
   const auto refused = wire::decode_refused(*answer);
   if (!refused) co_return fail(Error::bad_frame);

@@ -22,6 +22,8 @@ inline constexpr Nanos peer_connect_max = 2 * nanos_per_second;
 inline constexpr Nanos peer_answer_max = 10 * nanos_per_second;
 /// A node that is busy with others is asked again after so long.
 inline constexpr Nanos peer_retry_after = 20 * nanos_per_milli;
+/// How often it is looked whether anybody wants the answer still.
+inline constexpr Nanos peer_look_again = 100 * nanos_per_milli;
 
 class Peer {
  public:
@@ -31,6 +33,8 @@ class Peer {
   Peer& operator=(const Peer&) = delete;
   Reactor& reactor() { return reactor_; }
 
+  /// All of it, connecting included, ends at the deadline (timed_out), or soon after `give_up` has become true.
+  void limit(Nanos deadline, const bool* give_up);
   /// Errors: those of connecting, of the handshake, and what the node refuses with.
   Task<wire::Welcome> greet(ShardIndex shard, std::string name);
   /// The first frame with this request id that comes back; valid until the next call. A `refused` is its error, and its sentence
@@ -46,6 +50,7 @@ class Peer {
 
  private:
   Task<Frame> receive();
+  void arm();
 
   Reactor& reactor_;
   const Address address_;
@@ -56,6 +61,9 @@ class Peer {
   Bytes input_;
   std::string refusal_;
   std::uint64_t next_id_ = 2;
+  Nanos deadline_ = wait_forever;
+  const bool* give_up_ = nullptr;
+  Nanos answer_by_ = 0;
   Timer silence_;
 };
 

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "replica/question.hpp"
+#include "protocol/fence.hpp"
+#include "replica/peer.hpp"
 #include "storage/node_meta.hpp"
 
 namespace millrace {
@@ -16,24 +17,33 @@ constexpr std::uint64_t fence_id = 2;
 
 std::string lsn_text(Lsn lsn) { return std::to_string(lsn.value); }
 
+Task<wire::Fenced> put_question(Peer& peer, ShardIndex shard, wire::Fence fence) {
+  auto greeting = peer.greet(shard, "millrace-follower");
+  auto welcome = co_await greeting;
+  if (!welcome) co_return fail(welcome.error());
+  FrameOutput request;
+  encode(request, fence);
+  auto asking = peer.ask(std::move(request), fence.request_id);
+  auto answer = co_await asking;
+  if (!answer) co_return fail(answer.error());
+  co_return wire::decode_fenced(*answer);
+}
+
 Task<wire::Fenced> ask_fence(Reactor& reactor, PromotionOrder order, Epoch epoch, bool ask_only, bool leads) {
-  PeerQuestion question;
-  question.peer = order.leader;
-  question.shard = order.shard;
-  question.answer = FrameType::fenced;
-  question.within = fence_wait_max;
-  question.give_up = order.give_up;
   wire::Fence fence;
   fence.request_id = fence_id;
   fence.epoch = epoch;
   fence.ask_only = ask_only;
   fence.leads = leads;
   fence.leader = order.own;
-  encode(question.frame, fence);
-  auto asking = ask_peer(reactor, std::move(question));
+  Peer peer(reactor, order.leader);
+  peer.limit(reactor.now() + fence_wait_max, order.give_up);
+  auto asking = put_question(peer, order.shard, fence);
   auto answer = co_await asking;
-  if (!answer) co_return fail(answer.error());
-  co_return wire::decode_fenced(answer->frame());
+  auto closing = peer.close();
+  auto closed = co_await closing;
+  static_cast<void>(closed);
+  co_return std::move(answer);
 }
 
 /// The copy holds the leader's log up to `end`, durably; false when it does not come.
