@@ -281,6 +281,10 @@ void AppendVerb::show_summary(double seconds) {
                format_duration(static_cast<double>(commits.max())).c_str());
   if (tally_.repeats > 0)
     std::fprintf(stderr, ", %llu batches sent again and stored once", static_cast<unsigned long long>(tally_.repeats));
+  if (tally_.records < input_records_)
+    std::fprintf(stderr, "; %llu records were read, and the bytes are theirs: %llu of them were not acknowledged",
+                 static_cast<unsigned long long>(input_records_),
+                 static_cast<unsigned long long>(input_records_ - tally_.records));
   std::fputc('\n', stderr);
 }
 

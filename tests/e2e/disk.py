@@ -41,6 +41,7 @@ def disk_full(case):
         stored += piece
     expect(refused is not None, "the disk never got full")
     expect(NO_SPACE in refused, f"no typed error: {refused}")
+    expect("5000 records were read, and the bytes are theirs: " in refused, f"the summary counts what was not acknowledged: {refused}")
     expect("B free; another segment and 4 MiB" in refused, f"not said what lacks: {refused}")
     got = server.read("full").stdout
     expect(got.startswith(stored), "what was acknowledged cannot be read while the disk is full")
