@@ -132,7 +132,7 @@ TEST_P(PromoteTest, ALeaderThatWakesUpAcknowledgesNothing) {
   expect_same("after the promotion");
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, PromoteTest, ::testing::Range(1, 9));
+INSTANTIATE_TEST_SUITE_P(Seeds, PromoteTest, ::testing::Range(1, 5));
 
 TEST_F(FollowTest, AcknowledgementsWaitForAQuorumAndNotForEver) {
   quorum = true;
