@@ -198,7 +198,6 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   Task<Bytes> group_batches(std::size_t group, AlignedMemory& memory);
   Task<> keep_pending(CopyCut& wanted, CopyPlace place);
   Task<> cut_files(CopyCut wanted);
-  Result<> go_on_in_closed(std::uint64_t group);
   Task<> forget_derived(Day day);
   Task<> cut_tail(CopyCut& wanted);
 
@@ -270,8 +269,6 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   std::vector<GroupMark> groups_;  // of last_key_, closed
   Lsn state_series_begun_{};
   std::optional<CopyCut> cut_;
-  std::optional<Day> forget_;             // a reopening removes what was derived of this day
-  std::optional<SegmentKey> gone_on_in_;  // for the sake of this segment, once
 
   std::uint64_t written_bytes_ = 0;
   std::uint64_t appended_batches_ = 0;

@@ -177,20 +177,6 @@ Task<> LogCore::cut_files(CopyCut wanted) {
   co_return Result<>{};
 }
 
-// The leader lost the beginning of the segment behind, and goes on in this one. An opening in between may have taken it for closed:
-// index and state, derived then, lack what comes. They go, and the log opens anew.
-Result<> LogCore::go_on_in_closed(std::uint64_t group) {
-  if (!last_key_ || !previous_ || sealed_ || group != previous_->length || gone_on_in_ == last_key_)
-    return fail(Error::diverged);
-  gone_on_in_ = last_key_;
-  forget_ = last_key_->day;
-  state_ = State::reopening;
-  view_->failed();
-  notify_progress();
-  reactor_.spawn(reopen());
-  return fail(Error::not_ready);
-}
-
 /// The state first: without the index's run of a segment nobody asks what a state says of it.
 Task<> LogCore::forget_derived(Day day) {
   while (view_->writing()) co_await view_->run_written().wait();

@@ -97,7 +97,7 @@ Result<> LogCore::begin_copy(SegmentKey key, const SegmentHeader& header) {
 Result<> LogCore::take_placed(std::uint64_t group, std::uint64_t from, Bytes header, Bytes batches) {
   MR_ASSERT(options_.follow);
   if (state_ != State::serving) return fail(not_serving(state_ == State::closed));
-  if (!writer_->has_segment()) return go_on_in_closed(group);
+  if (!writer_->has_segment()) return fail(Error::diverged);
   const bool open = writer_->open_bytes() != 0;
   const std::uint64_t at = open ? writer_->open_offset() : writer_->segment().end;
   const std::uint64_t have = open ? writer_->open_bytes() : group_header_bytes;

@@ -302,20 +302,15 @@ Task<> LogCore::reopen() {
     notify_progress();
     co_return fail(Error::closed);
   }
-  Result<> prepared{};
-  if (forget_) {
-    auto forgetting = forget_derived(*std::exchange(forget_, std::nullopt));
-    prepared = co_await forgetting;
-  }
-  if (cut_ && prepared) {
+  if (cut_) {
     auto cutting = cut_files(*std::exchange(cut_, std::nullopt));
-    prepared = co_await cutting;
-  }
-  if (!prepared) {
-    reopening_ = false;
-    state_ = State::closed;
-    notify_progress();
-    co_return fail(prepared.error());
+    auto was_cut = co_await cutting;
+    if (!was_cut) {
+      reopening_ = false;
+      state_ = State::closed;
+      notify_progress();
+      co_return fail(was_cut.error());
+    }
   }
   tables_ = std::make_unique<Tables>();
   spare_.reset();

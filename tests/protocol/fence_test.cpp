@@ -2,22 +2,17 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/protocol/frames.hpp"
+
 namespace millrace {
 namespace {
-
-Frame frame_of(const FrameOutput& output) {
-  auto header = read_frame_header(output, frame_bytes_max);
-  EXPECT_TRUE(header);
-  EXPECT_EQ(output.size(), frame_span(header->body_bytes));
-  return {*header, Bytes(output).subspan(frame_header_bytes, header->body_bytes)};
-}
 
 TEST(Fence, WhatIsAskedComesBackAsItWent) {
   for (bool ask_only : {false, true}) {
     for (bool leads : {false, true}) {
       FrameOutput output;
       encode(output, wire::Fence{7, Epoch{std::uint64_t{3} << 32}, ask_only, leads, "10.0.0.2:7070"});
-      auto got = wire::decode_fence(frame_of(output));
+      auto got = wire::decode_fence(frame_in(output));
       ASSERT_TRUE(got);
       EXPECT_EQ(got->request_id, 7u);
       EXPECT_EQ(got->epoch, Epoch{std::uint64_t{3} << 32});
@@ -28,7 +23,7 @@ TEST(Fence, WhatIsAskedComesBackAsItWent) {
   }
   FrameOutput output;
   encode(output, wire::Promote{8, false, true});
-  auto order = wire::decode_promote(frame_of(output));
+  auto order = wire::decode_promote(frame_in(output));
   ASSERT_TRUE(order);
   EXPECT_TRUE(order->accept_loss && !order->ask_only && order->request_id == 8);
 }
@@ -36,7 +31,7 @@ TEST(Fence, WhatIsAskedComesBackAsItWent) {
 TEST(Fence, WhatIsAnsweredComesBackAsItWent) {
   FrameOutput output;
   encode(output, wire::Fenced{7, true, Epoch{9}, Lsn{10}, Chain{11}, Lsn{12}});
-  auto fenced = wire::decode_fenced(frame_of(output));
+  auto fenced = wire::decode_fenced(frame_in(output));
   ASSERT_TRUE(fenced);
   EXPECT_TRUE(fenced->granted);
   EXPECT_EQ(fenced->epoch, Epoch{9});
@@ -45,7 +40,7 @@ TEST(Fence, WhatIsAnsweredComesBackAsItWent) {
   EXPECT_EQ(fenced->durable, Lsn{12});
   output.clear();
   encode(output, wire::Promoted{8, true, false, Epoch{5}, Lsn{6}, "something is lost"});
-  auto promoted = wire::decode_promoted(frame_of(output));
+  auto promoted = wire::decode_promoted(frame_in(output));
   ASSERT_TRUE(promoted);
   EXPECT_TRUE(promoted->leads && !promoted->safe);
   EXPECT_EQ(promoted->epoch, Epoch{5});
@@ -56,7 +51,7 @@ TEST(Fence, WhatIsAnsweredComesBackAsItWent) {
 TEST(Fence, OtherShapesAreRefused) {
   FrameOutput output;
   encode(output, wire::Fence{7, Epoch{1}, false, false, "a:1"});
-  Frame frame = frame_of(output);
+  Frame frame = frame_in(output);
   EXPECT_FALSE(wire::decode_fenced(frame));
   EXPECT_FALSE(wire::decode_promote(frame));
   frame.header.words[2] = 1;

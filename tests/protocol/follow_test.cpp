@@ -5,15 +5,10 @@
 #include <array>
 #include <vector>
 
+#include "tests/protocol/frames.hpp"
+
 namespace millrace {
 namespace {
-
-Frame frame_of(const FrameOutput& output) {
-  auto header = read_frame_header(output, frame_bytes_max);
-  EXPECT_TRUE(header);
-  EXPECT_EQ(output.size(), frame_span(header->body_bytes));
-  return {*header, Bytes(output).subspan(frame_header_bytes, header->body_bytes)};
-}
 
 TEST(Follow, AStatementComesBackAsItWent) {
   wire::Follow sent;
@@ -29,7 +24,7 @@ TEST(Follow, AStatementComesBackAsItWent) {
   sent.statement.pending_chain = Chain{12};
   FrameOutput output;
   encode(output, sent);
-  auto got = wire::decode_follow(frame_of(output));
+  auto got = wire::decode_follow(frame_in(output));
   ASSERT_TRUE(got);
   EXPECT_EQ(got->request_id, 7u);
   EXPECT_EQ(got->epoch, sent.epoch);
@@ -53,7 +48,7 @@ TEST(Follow, AGroupComesWithItsHeaderOnlyWhenItIsClosed) {
     sent.batches = batches;
     FrameOutput output;
     encode(output, sent);
-    auto got = wire::decode_placed(frame_of(output));
+    auto got = wire::decode_placed(frame_in(output));
     ASSERT_TRUE(got);
     EXPECT_EQ(got->closes, closes);
     EXPECT_EQ(got->header.size(), closes ? 128u : 0u);
@@ -67,7 +62,7 @@ TEST(Follow, AGroupComesWithItsHeaderOnlyWhenItIsClosed) {
 TEST(Follow, TheOthersComeBackAsTheyWent) {
   FrameOutput output;
   encode(output, wire::Durable{2, Lsn{10}, Lsn{9}, Chain{8}});
-  auto durable = wire::decode_durable(frame_of(output));
+  auto durable = wire::decode_durable(frame_in(output));
   ASSERT_TRUE(durable && durable->lsn == Lsn{10} && durable->group_lsn == Lsn{9} && durable->group_chain == Chain{8});
 
   output.clear();
@@ -77,26 +72,26 @@ TEST(Follow, TheOthersComeBackAsTheyWent) {
   begin.offset = 4096;
   begin.identity.segment_bytes = 16 * MiB;
   encode(output, begin);
-  auto begun = wire::decode_follow_begin(frame_of(output));
+  auto begun = wire::decode_follow_begin(frame_in(output));
   ASSERT_TRUE(begun && begun->pending_differs && !begun->differs && begun->offset == 4096);
   EXPECT_EQ(begun->identity.segment_bytes, 16 * MiB);
 
   output.clear();
   const std::array<std::byte, wire::segment_block_bytes> block{};
   encode(output, wire::SegmentBegun{2, Day{20778}, 6, block});
-  auto segment = wire::decode_segment(frame_of(output));
+  auto segment = wire::decode_segment(frame_in(output));
   ASSERT_TRUE(segment && segment->day == Day{20778} && segment->number == 6);
 
   output.clear();
   encode(output, wire::Marks{2, Lsn{4}, Lsn{3}, Chain{2}, -5});
-  auto marks = wire::decode_marks(frame_of(output));
+  auto marks = wire::decode_marks(frame_in(output));
   ASSERT_TRUE(marks && marks->durable == Lsn{4} && marks->wall_time == -5);
 }
 
 TEST(Follow, WhatIsNotOfTheShapeIsABadFrame) {
   FrameOutput output;
   encode(output, wire::Durable{2, Lsn{10}, Lsn{9}, Chain{8}});
-  Frame frame = frame_of(output);
+  Frame frame = frame_in(output);
   frame.header.words[3] = 1;
   EXPECT_EQ(wire::decode_durable(frame).error(), Error::bad_frame);
   EXPECT_EQ(wire::decode_follow(frame).error(), Error::bad_frame);

@@ -4,16 +4,12 @@
 
 #include <vector>
 
+#include "tests/protocol/frames.hpp"
+
 namespace millrace {
 namespace {
 
 using wire::RangeKind;
-
-Frame frame_of(const FrameOutput& output) {
-  auto header = read_frame_header(output, frame_bytes_max);
-  EXPECT_TRUE(header);
-  return {*header, Bytes(output).subspan(frame_header_bytes, header->body_bytes)};
-}
 
 wire::RangeAsked asked(RangeKind kind) {
   wire::RangeAsked message;
@@ -32,7 +28,7 @@ TEST(Ranges, AQuestionComesBackAsItWent) {
     const wire::RangeAsked sent = asked(kind);
     FrameOutput output;
     encode(output, sent);
-    const auto got = wire::decode_range_asked(frame_of(output));
+    const auto got = wire::decode_range_asked(frame_in(output));
     ASSERT_TRUE(got);
     EXPECT_EQ(got->kind, kind);
     EXPECT_EQ(got->request_id, 7u);
@@ -50,11 +46,11 @@ TEST(Ranges, TooLongOrBackwardsIsRefused) {
     ++wrong.end;
     FrameOutput output;
     encode(output, wrong);
-    EXPECT_EQ(wire::decode_range_asked(frame_of(output)).error(), Error::too_large);
+    EXPECT_EQ(wire::decode_range_asked(frame_in(output)).error(), Error::too_large);
     wrong.end = wrong.begin - 1;
     output.clear();
     encode(output, wrong);
-    EXPECT_EQ(wire::decode_range_asked(frame_of(output)).error(), Error::too_large);
+    EXPECT_EQ(wire::decode_range_asked(frame_in(output)).error(), Error::too_large);
   }
 }
 
@@ -69,7 +65,7 @@ TEST(Ranges, AnAnswerHasAHashAPieceOrTheBytes) {
     sent.body = kind == RangeKind::sums ? as_bytes(sums, sizeof(sums)) : Bytes(bytes);
     FrameOutput output;
     encode(output, sent);
-    const auto got = wire::decode_range_given(frame_of(output));
+    const auto got = wire::decode_range_given(frame_in(output));
     ASSERT_TRUE(got);
     EXPECT_EQ(got->kind, kind);
     EXPECT_EQ(got->end, sent.end);
@@ -80,7 +76,7 @@ TEST(Ranges, AnAnswerHasAHashAPieceOrTheBytes) {
       EXPECT_TRUE(std::ranges::equal(got->body, bytes));
     }
     // A body that does not fit its range is no answer.
-    Frame wrong = frame_of(output);
+    Frame wrong = frame_in(output);
     wrong.header.words[1] += wire::sums_piece_bytes;
     EXPECT_EQ(wire::decode_range_given(wrong).error(), Error::bad_frame);
   }
