@@ -11,6 +11,7 @@
 #include "replica/peer.hpp"
 #include "storage/aligned_memory.hpp"
 #include "storage/group.hpp"
+#include "storage/names.hpp"
 #include "storage/node_meta_file.hpp"
 #include "storage/opening.hpp"
 #include "storage/segment_header.hpp"
@@ -79,6 +80,8 @@ class Comparison {
   std::string shard_directory_;
   std::unique_ptr<Peer> peer_;
   std::vector<Segment> segments_;
+  std::string open_path_;
+  File file_;          // of open_path_
   bool told_ = false;  // a difference of the segment being compared
 };
 
@@ -111,7 +114,7 @@ Task<CompareReport> Comparison::run() {
 
 Task<> Comparison::compare_shard(ShardIndex shard) {
   shard_ = shard;
-  shard_directory_ = directory_ + (shard.value < 10 ? "/shard-0" : "/shard-") + std::to_string(shard.value);
+  shard_directory_ = shard_path(directory_, shard);
   auto greeting = peer_->greet(shard, "millrace-verify");
   auto welcome = co_await greeting;
   if (!welcome) co_return fail(welcome.error());
@@ -300,6 +303,7 @@ Task<> Comparison::look_closer(const Segment& segment, std::uint64_t begin, std:
     auto given = co_await asking;
     if (!given && given.error() == Error::out_of_range) co_return Result<>{};  // expired meanwhile
     if (!given && given.error() != Error::io_failed) co_return fail(given.error());
+    file_ = File();  // another may have its name by now
     auto reading = read(path_of(segment.key), begin, end);
     auto bytes = co_await reading;
     offset = begin;
@@ -327,19 +331,22 @@ void Comparison::tell(const Segment& segment, std::uint64_t offset, std::string 
 }
 
 Task<File> Comparison::open_file(std::string path) {
-  const unsigned flags = open_read | (options_.buffered ? 0u : static_cast<unsigned>(open_direct));
-  auto opening = File::open(reactor_, std::move(path), flags);
+  auto opening = File::open(reactor_, std::move(path), open_read | direct_flag(options_.buffered));
   auto file = co_await opening;
   co_return std::move(file);
 }
 
 /// [begin, end) of the file, at most read_bytes; valid until the next read.
 Task<Bytes> Comparison::read(std::string path, std::uint64_t begin, std::uint64_t end) {
-  auto opening = open_file(std::move(path));
-  auto file = co_await opening;
-  if (!file) co_return fail(file.error());
+  if (!file_.is_open() || open_path_ != path) {
+    auto opening = open_file(path);
+    auto file = co_await opening;
+    if (!file) co_return fail(file.error());
+    file_ = std::move(*file);
+    open_path_ = std::move(path);
+  }
   const std::uint64_t from = align_down(begin, block_bytes);
-  auto reading = file->read_exact(from, memory_.bytes().first(align_up(end, block_bytes) - from));
+  auto reading = file_.read_exact(from, memory_.bytes().first(align_up(end, block_bytes) - from));
   auto read = co_await reading;
   if (!read) co_return fail(read.error());
   co_return Bytes(memory_.bytes().subspan(begin - from, end - begin));

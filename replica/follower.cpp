@@ -105,7 +105,7 @@ Task<> Follower::session() {
   auto descriptor = co_await connecting;
   if (!descriptor) co_return fail(descriptor.error());
   socket_ = std::make_unique<Socket>(reactor(), *descriptor);
-  parser_ = std::make_unique<FrameParser>(memory_);
+  frames_ = std::make_unique<FrameReader>(*socket_);
   state_.heard = reactor().now();
   const Nanos silent = state_.heard + follow_silence_max;
   reactor().arm(silence_, silent);
@@ -113,9 +113,7 @@ Task<> Follower::session() {
   auto conversed = co_await conversing;
   streaming_ = false;
   reactor().disarm(silence_);
-  if (buffer_) socket_->recycle(*std::exchange(buffer_, std::nullopt));
-  input_ = {};
-  parser_.reset();
+  frames_.reset();
   const Nanos until = reactor().now() + close_within;
   auto closing = socket_->close(until);
   auto closed = co_await closing;
@@ -165,22 +163,10 @@ Error Follower::refused_by(const Frame& frame) {
 }
 
 Task<Frame> Follower::receive() {
-  while (true) {
-    if (!input_.empty()) {
-      auto frame = parser_->next(input_);
-      if (!frame) co_return fail(frame.error());
-      if (*frame) {
-        state_.heard = reactor().now();
-        co_return **frame;
-      }
-    }
-    if (buffer_) socket_->recycle(*std::exchange(buffer_, std::nullopt));
-    auto received = co_await socket_->receive();
-    if (!received) co_return fail(received.error());
-    if (received->length == 0) co_return fail(Error::connection_lost);
-    buffer_ = *received;
-    input_ = Bytes(received->data, received->length);
-  }
+  auto reading = frames_->next();
+  auto frame = co_await reading;
+  if (frame) state_.heard = reactor().now();
+  co_return std::move(frame);
 }
 
 // ---- Where it goes on.

@@ -11,10 +11,10 @@
 #include <string_view>
 
 #include "protocol/follow.hpp"
-#include "protocol/frame_parser.hpp"
 #include "reactor/kernel.hpp"
 #include "reactor/reactor.hpp"
 #include "reactor/socket.hpp"
+#include "replica/frame_reader.hpp"
 #include "storage/log.hpp"
 #include "storage/log_copy.hpp"
 
@@ -102,10 +102,7 @@ class Follower final : private LogListener, private TurnHook {
 
   FollowingState state_;
   std::unique_ptr<Socket> socket_;
-  HeapFrameMemory memory_;
-  std::unique_ptr<FrameParser> parser_;
-  std::optional<ProvidedBuffer> buffer_;
-  Bytes input_;
+  std::unique_ptr<FrameReader> frames_;
   std::string said_by_leader_;
   FrameOutput output_;
   Lsn reported_{};

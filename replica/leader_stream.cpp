@@ -5,6 +5,7 @@
 
 #include "base/assert.hpp"
 #include "protocol/answers.hpp"
+#include "storage/names.hpp"
 #include "storage/opening.hpp"
 #include "storage/read_view.hpp"
 
@@ -241,7 +242,7 @@ Task<> LeaderStream::read_group(std::uint64_t offset) {
 Task<> LeaderStream::open_segment(SegmentKey key) {
   if (file_.is_open() && open_key_ == key) co_return Result<>{};
   auto opening = File::open(reactor(), segment_path(log_.options().directory, key),
-                            open_read | (log_.options().buffered ? 0u : static_cast<unsigned>(open_direct)));
+                            open_read | direct_flag(log_.options().buffered));
   auto file = co_await opening;
   if (!file) co_return fail(file.error());
   file_ = std::move(*file);

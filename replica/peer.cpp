@@ -35,7 +35,7 @@ Task<wire::Welcome> Peer::greet(ShardIndex shard, std::string name) {
   auto descriptor = co_await connecting;
   if (!descriptor) co_return fail(descriptor.error());
   socket_ = std::make_unique<Socket>(reactor_, *descriptor);
-  parser_ = std::make_unique<FrameParser>(memory_);
+  frames_ = std::make_unique<FrameReader>(*socket_);
   wire::Hello hello;
   hello.request_id = 1;
   hello.shard = shard;
@@ -55,7 +55,7 @@ Task<Frame> Peer::ask(FrameOutput request, std::uint64_t request_id) {
   arm();
   Result<Frame> answer = fail(Error::connection_lost);
   do {
-    auto receiving = receive();
+    auto receiving = frames_->next();
     answer = co_await receiving;
   } while (answer && answer->header.request_id != request_id && answer->header.request_id != 0);
   reactor().disarm(silence_);
@@ -87,27 +87,9 @@ Task<wire::RangeGiven> Peer::ask_range(wire::RangeAsked asked) {
   co_return std::move(given);
 }
 
-Task<Frame> Peer::receive() {
-  while (true) {
-    if (!input_.empty()) {
-      auto frame = parser_->next(input_);
-      if (!frame) co_return fail(frame.error());
-      if (*frame) co_return **frame;
-    }
-    if (buffer_) socket_->recycle(*std::exchange(buffer_, std::nullopt));
-    auto received = co_await socket_->receive();
-    if (!received) co_return fail(received.error());
-    if (received->length == 0) co_return fail(Error::connection_lost);
-    buffer_ = *received;
-    input_ = Bytes(received->data, received->length);
-  }
-}
-
 Task<> Peer::close() {
   if (!socket_) co_return Result<>{};
-  if (buffer_) socket_->recycle(*std::exchange(buffer_, std::nullopt));
-  input_ = {};
-  parser_.reset();
+  frames_.reset();
   const Nanos until = reactor().now() + nanos_per_second;
   auto closing = socket_->close(until);
   auto closed = co_await closing;

@@ -5,15 +5,14 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 
-#include "protocol/frame_parser.hpp"
 #include "protocol/handshake.hpp"
 #include "protocol/ranges.hpp"
 #include "reactor/kernel.hpp"
 #include "reactor/reactor.hpp"
 #include "reactor/socket.hpp"
+#include "replica/frame_reader.hpp"
 
 namespace millrace {
 
@@ -49,16 +48,12 @@ class Peer {
   Task<> close();
 
  private:
-  Task<Frame> receive();
   void arm();
 
   Reactor& reactor_;
   const Address address_;
   std::unique_ptr<Socket> socket_;
-  HeapFrameMemory memory_;
-  std::unique_ptr<FrameParser> parser_;
-  std::optional<ProvidedBuffer> buffer_;
-  Bytes input_;
+  std::unique_ptr<FrameReader> frames_;
   std::string refusal_;
   std::uint64_t next_id_ = 2;
   Nanos deadline_ = wait_forever;

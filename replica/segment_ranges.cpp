@@ -6,6 +6,7 @@
 #include "base/hash.hpp"
 #include "storage/aligned_memory.hpp"
 #include "storage/log_copy.hpp"
+#include "storage/names.hpp"
 #include "storage/read_view.hpp"
 #include "storage/segment_header.hpp"
 
@@ -39,7 +40,7 @@ Task<FrameOutput> SegmentRanges::read(wire::RangeAsked asked) {
   if (!newest || *newest < key) co_return fail(Error::not_found);
   if (key < log_.source().first_kept_segment()) co_return fail(Error::out_of_range);
   auto opening = File::open(reactor(), segment_path(log_.options().directory, key),
-                            open_read | (log_.options().buffered ? 0u : static_cast<unsigned>(open_direct)));
+                            open_read | direct_flag(log_.options().buffered));
   auto file = co_await opening;
   if (!file) co_return fail(file.error());
   AlignedMemory memory(read_bytes + block_bytes);

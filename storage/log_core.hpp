@@ -172,6 +172,7 @@ class LogCore final : public WriterOwner, public PoolPressure, public StreamSour
   void take_over(OpenedLog opened);
   void begin_work();
   Task<> reopen();
+  Task<> open_anew();
   Task<> give_back_surplus();
   template <class Call>
   void tell(Call call);

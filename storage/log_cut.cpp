@@ -74,13 +74,8 @@ Task<> LogCore::cut(CopyPlace place) {
   // Readers have seen what the leader had durably: a leader that lacks it is not the one it was.
   if (state_ != State::serving || wanted.first < view_->durable()) co_return fail(Error::diverged);
   cut_ = std::move(wanted);
-  state_ = State::reopening;
-  view_->failed();
-  notify_progress();
-  auto reopening = reopen();
-  auto reopened = co_await reopening;
-  if (!reopened || state_ != State::serving) co_return fail(Error::closed);
-  co_return Result<>{};
+  auto opening = open_anew();
+  co_return co_await opening;
 }
 
 /// What stays of the group there, as one slot; `first` moves behind it, as far as a slot reaches.

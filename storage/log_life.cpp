@@ -287,6 +287,17 @@ void LogCore::writer_failed(Error) {
   if (state_ == State::reopening) reactor_.spawn(reopen());
 }
 
+// On purpose, by somebody who waits for it. closed = it does not serve again.
+Task<> LogCore::open_anew() {
+  state_ = State::reopening;
+  view_->failed();
+  notify_progress();
+  auto reopening = reopen();
+  auto reopened = co_await reopening;
+  if (!reopened || state_ != State::serving) co_return fail(Error::closed);
+  co_return Result<>{};
+}
+
 Task<> LogCore::reopen() {
   reopening_ = true;
   writer_->silence();

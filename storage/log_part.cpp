@@ -55,13 +55,8 @@ Task<> LogCore::lead(Epoch epoch) {
   if (!became) co_return fail(became.error());
   if (state_ != State::serving) co_return fail(Error::not_ready);
   options_.follow = false;
-  state_ = State::reopening;
-  view_->failed();
-  notify_progress();
-  auto reopening = reopen();
-  auto reopened = co_await reopening;
-  if (!reopened || state_ != State::serving) co_return fail(Error::closed);
-  co_return Result<>{};
+  auto opening = open_anew();
+  co_return co_await opening;
 }
 
 }  // namespace millrace

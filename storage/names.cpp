@@ -20,6 +20,9 @@ std::string under(std::string_view directory, std::string_view name) {
 }  // namespace
 
 std::string tail_path(std::string_view shard_directory) { return under(shard_directory, "tail"); }
+std::string shard_path(std::string_view directory, ShardIndex shard) {
+  return under(directory, (shard.value < 10 ? "shard-0" : "shard-") + std::to_string(shard.value));
+}
 std::string state_path(std::string_view shard_directory) { return under(shard_directory, "state"); }
 std::string pool_path(std::string_view shard_directory) { return under(shard_directory, "pool"); }
 std::string quarantine_path(std::string_view shard_directory) { return under(shard_directory, "quarantine"); }

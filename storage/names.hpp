@@ -14,6 +14,8 @@
 namespace millrace {
 
 std::string tail_path(std::string_view shard_directory);
+/// "DIR/shard-00"
+std::string shard_path(std::string_view directory, ShardIndex shard);
 std::string state_path(std::string_view shard_directory);
 std::string pool_path(std::string_view shard_directory);
 std::string quarantine_path(std::string_view shard_directory);

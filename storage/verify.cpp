@@ -1,4 +1,5 @@
 #include "storage/verify.hpp"
+#include "storage/names.hpp"
 
 #include <algorithm>
 #include <array>
@@ -131,7 +132,7 @@ Task<VerifyReport> VerifyWalk::run() {
 
 Task<> VerifyWalk::walk_shard(ShardIndex shard) {
   shard_ = shard;
-  shard_directory_ = directory_ + (shard.value < 10 ? "/shard-0" : "/shard-") + std::to_string(shard.value);
+  shard_directory_ = shard_path(directory_, shard);
   Bytes meta(meta_bytes_);
   Result<ChosenSlot<ShardSlot>> slot =
       choose_shard_slot(meta.subspan(shard_slot_offset(shard, 0), block_bytes),

@@ -86,13 +86,8 @@ def sigterm_under_load(case):
     return f"SIGTERM under load took {took:.2f} s"
 
 
-def sigterm_writes_the_index(case):
-    """A clean stop in the middle of closing segments leaves a run of each closed one, and none of the open one, which is gone on in."""
-    server = case.server()
-    command = [BINARY, "append", "--server", server.address, "--stream", "indexed", "--batch-records", "8", "--retry", "1s", "--quiet"]
-    client = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    text = lines(400_000, width=200)
-
+def fed(client, text):
+    """A thread that gives a client its input, for as long as it takes it."""
     def feed():
         try:
             client.stdin.write(text)
@@ -101,6 +96,17 @@ def sigterm_writes_the_index(case):
 
     feeder = threading.Thread(target=feed)
     feeder.start()
+    return feeder
+
+
+def sigterm_writes_the_index(case):
+    """A clean stop in the middle of closing segments leaves a run of each closed one, and none of the open one, which is gone on in."""
+    server = case.server()
+    command = [BINARY, "append", "--server", server.address, "--stream", "indexed", "--batch-records", "8", "--retry", "1s", "--quiet"]
+    client = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    text = lines(400_000, width=200)
+
+    feeder = fed(client, text)
     while json.loads(run("stat", "--server", server.address, "--json").stdout)["shards"][0]["segment_number"] < 3:
         time.sleep(0.01)
     server.stop()
@@ -194,14 +200,7 @@ def ctrl_c(case):
     client = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     text = lines(2_000_000, width=200)
 
-    def feed():
-        try:
-            client.stdin.write(text)
-        except BrokenPipeError:
-            pass
-
-    feeder = threading.Thread(target=feed)
-    feeder.start()
+    feeder = fed(client, text)
     while not server.read("cut", check=False).stdout:
         time.sleep(0.02)
     ask_to_end(client, signal.SIGINT)
